@@ -1,0 +1,472 @@
+/* bnorm: batch normalization for CPUs. This header is the whole manual of the C ABI.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Contents
+ *   1. Version, status, messages
+ *   2. Simple calls: packed f32, plain arguments, one call
+ *   3. Descriptor, plan, executor
+ *   4. Full calls: bnorm_infer, bnorm_train, bnorm_backward
+ *   5. Prepared inference: bnorm_prepare, bnorm_normalize
+ *   6. Parts: moments, merge, finalize; gradient sums, apply
+ *
+ * Vocabulary. Papers and frameworks call `scale` and `shift` gamma and beta, or weight and bias.
+ *
+ * Geometry. Every tensor is [G][N][C][S]: groups, batch, channels, spatial positions. Statistics belong to a group
+ * and channel, over its M = N*S values. Most users have G = 1; groups are time steps, ghost batches or instances.
+ *
+ * Formulas (source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1 and section 3):
+ *   mean = sum(x) / M        var = sum((x - mean)^2) / M        inv_std = 1 / sqrt(var + epsilon)
+ *   z = (x - mean) * inv_std * scale + shift (+ residual)       y = activation(z)
+ *   running <- running + average_factor * (batch - running)
+ *   dz = dy * activation'(z)       dshift = sum(dz)       dscale = sum(dz * (x - mean)) * inv_std
+ *   batch statistics:   dx = scale * inv_std * (dz - (dshift + (x - mean) * inv_std * dscale) / M)
+ *   frozen statistics:  dx = scale * inv_std * dz                                       dresidual = dz
+ *   var + epsilon = 0 gives inv_std = 0.
+ *
+ * Rules that hold for every function, unless it says otherwise
+ *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
+ *     message names the field, its value and the rule.
+ *   - No function prints, aborts, throws or locks. With a workspace no call allocates (oneTBB's own scheduling apart).
+ *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
+ *     Nothing outside the elements that geometry and strides name is read or written.
+ *   - A tensor of no elements may be NULL.
+ *   - Aliasing: an output tensor may be the very same tensor as an input of the call, with equal strides (y == x,
+ *     dx == dy); otherwise no output overlaps another output or any input. What can be proved to overlap is refused.
+ *     Parameters and statistics never overlap an output, running_* being in-out apart.
+ *   - Same bits: for given inputs the outputs are the same to the last bit for any executor, thread count, ISA,
+ *     strides, alignment, and whether done in one call or in parts (round to nearest, no flush to zero; sign and
+ *     payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
+ *   - Threads: a plan is immutable and may be used by any number of threads at once.
+ *   - Everything here exists since version 0.1.
+ */
+#ifndef BNORM_BNORM_H
+#define BNORM_BNORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(BNORM_STATIC)
+#define BNORM_API
+#else
+#define BNORM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+#define BNORM_NOEXCEPT noexcept
+extern "C" {
+#else
+#define BNORM_NOEXCEPT
+#endif
+
+/* ------------------------------------------------------------------ 1. Version, status, messages -- */
+
+#define BNORM_VERSION_MAJOR 0
+#define BNORM_VERSION_MINOR 1
+#define BNORM_VERSION_PATCH 0
+/** Number of the rules that fix result bits (docs/numerics.md). */
+#define BNORM_NUMERICS_VERSION 1
+
+/** What a call came to. */
+typedef int32_t bnorm_status;
+enum {
+  BNORM_OK = 0,
+  BNORM_INVALID_ARGUMENT = 1, /**< an argument breaks a rule: nothing written */
+  BNORM_UNSUPPORTED = 2,      /**< valid, but not in this version or on this CPU: nothing written */
+  BNORM_OUT_OF_MEMORY = 3,    /**< the allocator returned NULL: nothing written */
+  BNORM_EXECUTION_FAILED = 4, /**< the executor broke its contract: outputs unspecified, running_* untouched */
+  BNORM_NONFINITE = 5         /**< the guard found NaN or Inf: all written, running_* of those channels kept */
+};
+
+/** Details of a call that did not return BNORM_OK, in memory of the caller. Set struct_size before the call; written
+ *  only when the status is not BNORM_OK. For callers whose tasks move between threads. */
+typedef struct bnorm_error {
+  uint32_t struct_size; /**< sizeof(bnorm_error) */
+  bnorm_status status;
+  char message[248]; /**< NUL-terminated, cut if longer */
+} bnorm_error;
+#define BNORM_ERROR_INIT                           \
+  {                                                \
+    (uint32_t)sizeof(bnorm_error), BNORM_OK, { 0 } \
+  }
+
+/** Version of the loaded library: major * 1000000 + minor * 1000 + patch. */
+BNORM_API int32_t bnorm_version(void) BNORM_NOEXCEPT;
+/** Numerics version of the loaded library; compare with BNORM_NUMERICS_VERSION. */
+BNORM_API int32_t bnorm_numerics_version(void) BNORM_NOEXCEPT;
+/** Name of a status, e.g. "INVALID_ARGUMENT"; "UNKNOWN" for any other number. Never NULL. */
+BNORM_API const char* bnorm_status_name(bnorm_status status) BNORM_NOEXCEPT;
+/** Message of the last call on this thread that did not return BNORM_OK; "" if there was none. Never NULL; valid until
+ *  the next bnorm call on this thread. */
+BNORM_API const char* bnorm_last_error(void) BNORM_NOEXCEPT;
+/** Instruction set that plans made now would use: "avx512", "avx2", "sse42", "neon64" or "generic": the best this CPU
+ *  and operating system have, or the one named by the environment variable BNORM_ISA (read at every plan creation,
+ *  which refuses a name that this machine lacks). With such a refused name: "" . */
+BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------ 2. Simple calls -- */
+
+/** Inference on packed f32 tensors [batch][channels][spatial] (channels-last users: full calls).
+ *  y = (x - running_mean) / sqrt(running_var + epsilon) * scale + shift.
+ *  @param x, y           [batch][channels][spatial]; y may be x
+ *  @param scale, shift   [channels]; NULL means 1 and 0
+ *  @param running_mean, running_var  [channels], not NULL
+ *  @param epsilon        finite, >= 0
+ *  Sizes are >= 0. Runs on oneTBB in the caller's arena when the work is large, else inline.
+ *  Numerics: 1/sqrt in f32, each operation rounded once; bound in docs/numerics.md. */
+BNORM_API bnorm_status bnorm_infer_f32(int64_t batch, int64_t channels, int64_t spatial, const float* x, float* y,
+                                       const float* scale, const float* shift, const float* running_mean,
+                                       const float* running_var, double epsilon) BNORM_NOEXCEPT;
+
+/** Training forward on packed f32 tensors: batch statistics, y, and the update of the running statistics.
+ *  @param mean, inv_std  [channels] out: saved statistics for bnorm_backward_f32 (f64: a mean such as 1e7 does not fit
+ *                        f32); both or neither NULL
+ *  @param running_mean, running_var  [channels] in-out, each may be NULL; the unbiased variance enters
+ *  @param average_factor weight of the new batch, in [0, 1]: PyTorch's momentum, 1 - momentum of Keras and ONNX
+ *  Other parameters as bnorm_infer_f32. M = 1: var = 0, y = shift. M = 0: statistics 0, running_* untouched. */
+BNORM_API bnorm_status bnorm_train_f32(int64_t batch, int64_t channels, int64_t spatial, const float* x, float* y,
+                                       const float* scale, const float* shift, double* mean, double* inv_std,
+                                       float* running_mean, float* running_var, double epsilon,
+                                       double average_factor) BNORM_NOEXCEPT;
+
+/** Gradients of bnorm_train_f32.
+ *  @param x, dy          [batch][channels][spatial]; the forward input and the gradient of its output
+ *  @param scale          [channels]; NULL means 1
+ *  @param mean, inv_std  [channels] as saved by bnorm_train_f32, not NULL
+ *  @param dx             [batch][channels][spatial] or NULL; may be dy or x
+ *  @param dscale, dshift [channels], each may be NULL
+ *  Sums are in f64. */
+BNORM_API bnorm_status bnorm_backward_f32(int64_t batch, int64_t channels, int64_t spatial, const float* x,
+                                          const float* dy, const float* scale, const double* mean,
+                                          const double* inv_std, float* dx, float* dscale,
+                                          float* dshift) BNORM_NOEXCEPT;
+
+/* -------------------------------------------------------------- 3. Descriptor, plan, executor -- */
+
+/** Element types. */
+typedef int32_t bnorm_type;
+enum {
+  BNORM_TYPE_DEFAULT = 0, /**< see each field */
+  BNORM_F32 = 1,
+  BNORM_F64 = 2,
+  BNORM_BF16 = 3 /**< 16-bit brain float, held in uint16_t; data only, computed in f32, rounded to nearest even */
+};
+
+/** Activation fused behind the normalization (and the residual). */
+typedef int32_t bnorm_activation;
+enum {
+  BNORM_IDENTITY = 0,
+  BNORM_RELU = 1 /**< z < 0 ? 0 : z, so NaN stays; derivative 0 at z <= 0 */
+};
+
+/** How groups > 1 share running statistics. */
+typedef int32_t bnorm_running_mode;
+enum {
+  BNORM_RUNNING_UNSET = 0,      /**< fine with one group; with more, a call that gives running_* is refused */
+  BNORM_RUNNING_PER_GROUP = 1,  /**< running_* are [G][C] */
+  BNORM_RUNNING_SEQUENTIAL = 2, /**< running_* are [C], updated by group 0, 1, ... in turn */
+  BNORM_RUNNING_MEAN = 3        /**< running_* are [C], one update with the average over the groups that have values */
+};
+
+/** Element strides of one tensor [G][N][C][S]. All zero: packed planar in that order (NCHW). A stride is an element
+ *  count and may be negative; an output may not overlap itself: sorted by size, each stride covers the axes below. */
+typedef struct bnorm_strides {
+  int64_t g, n, c, s;
+} bnorm_strides;
+
+/** Caller's allocator for the plan and for workspaces that a call was not given. */
+typedef struct bnorm_allocator {
+  uint32_t struct_size; /**< sizeof(bnorm_allocator) */
+  uint32_t reserved;    /**< 0 */
+  void* context;        /**< handed to both functions */
+  /** At least `bytes` bytes (> 0) aligned to max_align_t, or NULL. */
+  void* (*allocate)(void* context, size_t bytes);
+  /** Takes back what allocate returned; never NULL. */
+  void (*release)(void* context, void* pointer, size_t bytes);
+} bnorm_allocator;
+#define BNORM_ALLOCATOR_INIT \
+  { (uint32_t)sizeof(bnorm_allocator), 0, NULL, NULL, NULL }
+
+/** What to normalize, fixed in a plan. Start from BNORM_DESC_INIT; zero is the default of every other field. */
+typedef struct bnorm_desc {
+  uint32_t struct_size;  /**< sizeof(bnorm_desc) of the caller's header */
+  bnorm_type data_type;  /**< x, y, residual and their gradients: F32 (default), F64 or BF16 */
+  bnorm_type param_type; /**< scale, shift, running_*, dscale, dshift: F32 or F64; default F64 for F64 data else F32 */
+  bnorm_type stats_type; /**< saved mean and inv_std: F64 (default) or F32 (frameworks); they are used as rounded */
+  int64_t groups;        /**< G >= 0; INIT sets 1 */
+  int64_t batch;         /**< N >= 0: the largest batch of any call */
+  int64_t channels;      /**< C >= 0 */
+  int64_t spatial;       /**< S >= 0; INIT sets 1 */
+  bnorm_strides x;       /**< strides; likewise the next five, each of its own tensor */
+  bnorm_strides y;
+  bnorm_strides residual;
+  bnorm_strides dx;
+  bnorm_strides dy;
+  bnorm_strides dresidual;
+  bnorm_activation activation;
+  int32_t residual_added; /**< 1: z includes a residual, and calls must give it; 0: none */
+  bnorm_running_mode running_mode;
+  int32_t biased_running_var; /**< 0: var * M / (M - 1) enters running_var for M >= 2; 1: var enters */
+  int32_t params_per_group; /**< 0: scale, shift and gradients are [C] (gradients summed over g in order); 1: [G][C] */
+  int32_t frozen;           /**< 1: backward is that of bnorm_infer (running statistics), 0: that of bnorm_train */
+  int32_t guard;            /**< 1: channels whose batch mean or variance is not finite keep their running_*, and the
+                                 call returns BNORM_NONFINITE */
+  int32_t channel_block;    /**< 0; blocked layouts are not supported yet */
+  double epsilon;           /**< finite, >= 0, literal; INIT sets 1e-5 */
+  double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
+                                 pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
+  const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
+} bnorm_desc;
+#define BNORM_STRIDES_PACKED \
+  { 0, 0, 0, 0 }
+#define BNORM_DESC_INIT                                                                                                \
+  {                                                                                                                    \
+    (uint32_t)sizeof(bnorm_desc), BNORM_F32, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, 1, 0, 0, 1, BNORM_STRIDES_PACKED, \
+        BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED,  \
+        BNORM_IDENTITY, 0, BNORM_RUNNING_UNSET, 0, 0, 0, 0, 0, 1e-5, 0.1, NULL                                         \
+  }
+
+/** Memory layouts that bnorm_desc_set_layout knows. Packed, in the order of the letters; G is outermost. */
+typedef int32_t bnorm_layout;
+enum {
+  BNORM_PLANAR = 0,       /**< NC, NCHW, NCDHW: [G][N][C][S] */
+  BNORM_CHANNELS_LAST = 1 /**< NHWC, NDHWC: [G][N][S][C] */
+};
+
+/** Fills the strides of all six tensors of `desc` for a packed layout of its geometry (set the sizes before).
+ *  Refuses NULL, negative sizes, an element count beyond int64_t, or an unknown layout. */
+BNORM_API bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layout) BNORM_NOEXCEPT;
+
+/** Fills geometry (G = 1) and the strides of all six tensors for a contiguous row-major array whose axis `axis` is the
+ *  channels: axes before it become N, axes behind it S. NHWC: rank 4, axis 3 (or -1).
+ *  @param shape  [rank] sizes >= 0;  @param rank >= 1;  @param axis in [-rank, rank) */
+BNORM_API bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank,
+                                           int32_t axis) BNORM_NOEXCEPT;
+
+/** A validated descriptor with everything decided: ISA, kernels, tiles, workspace. Immutable. */
+typedef struct bnorm_plan bnorm_plan;
+
+/** Makes a plan. *plan is written only on BNORM_OK. `error` may be NULL.
+ *  Refuses: a struct_size too small, or larger with a non-zero tail (UNSUPPORTED); any field outside its rule; an
+ *  output stride that overlaps; more than 2^52 elements; a BNORM_ISA this machine lacks (UNSUPPORTED). */
+BNORM_API bnorm_status bnorm_plan_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error) BNORM_NOEXCEPT;
+/** Frees a plan; NULL is fine. No call may still be using it. */
+BNORM_API void bnorm_plan_destroy(bnorm_plan* plan) BNORM_NOEXCEPT;
+/** Bytes of workspace that suffice for any full call or part with this plan; 0 for NULL. */
+BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
+/** Bytes of a coefficients buffer (bnorm_prepare); 0 for NULL. Contents mean nothing outside this plan and version. */
+BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
+/** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C; 0 for NULL. */
+BNORM_API size_t bnorm_plan_partials_count(const bnorm_plan* plan) BNORM_NOEXCEPT;
+/** Writes a NUL-terminated text of what was chosen and why into `buffer`, cut to `bytes`. Returns the length of the
+ *  whole text without NUL (as snprintf); `buffer` may be NULL if bytes is 0. 0 for a NULL plan. */
+BNORM_API size_t bnorm_plan_describe(const bnorm_plan* plan, char* buffer, size_t bytes) BNORM_NOEXCEPT;
+
+/** One task of a parallel loop. Never throws. */
+typedef void (*bnorm_task)(void* argument, int64_t index);
+
+/** The caller's threads. NULL in a call means oneTBB in the caller's arena (task_arena and global_control hold); builds
+ *  without oneTBB run on the calling thread. */
+typedef struct bnorm_executor {
+  uint32_t struct_size; /**< sizeof(bnorm_executor) */
+  int32_t concurrency;  /**< threads that may run tasks at once, >= 1; a limit for splitting work, nothing else */
+  void* context;        /**< handed to parallel_for */
+  /** Runs task(argument, i) exactly once for each i in [0, n), in any order, on any thread, and returns 0 after all
+   *  have ended and their writes are visible. Any other result, or a task not run once, is BNORM_EXECUTION_FAILED. */
+  int32_t (*parallel_for)(void* context, int64_t n, bnorm_task task, void* argument);
+} bnorm_executor;
+#define BNORM_EXECUTOR_INIT \
+  { (uint32_t)sizeof(bnorm_executor), 1, NULL, NULL }
+
+/** The executor that runs everything on the calling thread. */
+BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
+#define BNORM_SERIAL (bnorm_serial_executor())
+
+/** `batch` of the arguments below: the plan's own batch (INIT sets it). Any other value is literal: 0 is empty. */
+#define BNORM_PLAN_BATCH (-1)
+/** `average_factor` of the arguments below: the descriptor's (INIT sets it). */
+#define BNORM_PLAN_FACTOR (-1.0)
+
+/* ---------------------------------------------------------------------------------- 4. Full calls -- */
+
+/* Common to the argument structs: start from the INIT macro; a struct_size beyond this library's with a non-zero tail
+ * is BNORM_UNSUPPORTED. `workspace` of at least bnorm_plan_workspace_size bytes, or NULL with workspace_bytes 0: the
+ * call then allocates once from the plan's allocator. `executor` as above. `error` may be NULL. [C or G][C] below
+ * means [C], or [G][C] where the descriptor says per group. */
+
+/** Arguments of bnorm_infer. */
+typedef struct bnorm_infer_args {
+  uint32_t struct_size;
+  uint32_t reserved; /**< 0 */
+  int64_t batch;     /**< <= the plan's, or BNORM_PLAN_BATCH */
+  const void* x;
+  const void* residual;     /**< required if desc.residual_added, else NULL */
+  void* y;                  /**< may be x or residual with equal strides */
+  const void* scale;        /**< [C or G][C], NULL: 1 */
+  const void* shift;        /**< [C or G][C], NULL: 0 */
+  const void* running_mean; /**< [C], or [G][C] for BNORM_RUNNING_PER_GROUP; required */
+  const void* running_var;  /**< likewise */
+  void* workspace;
+  size_t workspace_bytes;
+  const bnorm_executor* executor;
+  bnorm_error* error;
+} bnorm_infer_args;
+#define BNORM_INFER_ARGS_INIT                                                                                         \
+  {                                                                                                                   \
+    (uint32_t)sizeof(bnorm_infer_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, \
+        NULL                                                                                                          \
+  }
+
+/** Inference: y = activation((x - running_mean) * inv_std * scale + shift (+ residual)) with the given statistics.
+ *  [C] statistics serve all groups. Numerics: y = (x - center) * gain + offset, coefficients as bnorm_prepare. */
+BNORM_API bnorm_status bnorm_infer(const bnorm_plan* plan, const bnorm_infer_args* args) BNORM_NOEXCEPT;
+
+/** Arguments of bnorm_train. */
+typedef struct bnorm_train_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int64_t batch;
+  const void* x;
+  const void* residual;
+  void* y;
+  const void* scale;
+  const void* shift;
+  void* mean;            /**< [G][C] of stats_type, out; NULL: not saved */
+  void* inv_std;         /**< likewise; both or neither */
+  void* running_mean;    /**< in-out, NULL: none. [C] or [G][C] by running_mode */
+  void* running_var;     /**< likewise, independent of running_mean */
+  double average_factor; /**< in [0, 1], or BNORM_PLAN_FACTOR */
+  void* workspace;
+  size_t workspace_bytes;
+  const bnorm_executor* executor;
+  bnorm_error* error;
+} bnorm_train_args;
+#define BNORM_TRAIN_ARGS_INIT                                                                                      \
+  {                                                                                                                \
+    (uint32_t)sizeof(bnorm_train_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL                                                                     \
+  }
+
+/** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
+ *  average_factor 1 replaces running_* (whatever they held), 0 keeps them.
+ *  M = 1: var = 0, y = activation(shift + residual). M = 0: BNORM_OK, saved statistics 0, running_* untouched.
+ *  Numerics: mean and variance in f64 (f32 and bf16 data), blocked and merged by Chan, Golub and LeVeque (1979). */
+BNORM_API bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) BNORM_NOEXCEPT;
+
+/** Arguments of bnorm_backward. */
+typedef struct bnorm_backward_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int64_t batch;
+  const void* x; /**< the forward input; may be NULL if frozen, dscale and dshift are NULL, and z is not needed
+                    (identity) or found from y (residual_added) */
+  const void* y; /**< the forward output: required if desc.residual_added with an activation, else unused */
+  const void* dy;
+  const void* scale; /**< as in the forward call */
+  const void* shift; /**< as in the forward call; read only to find z again */
+  const void* mean;  /**< [G][C] stats_type, saved by bnorm_train; NULL if frozen, else required */
+  const void* inv_std;
+  const void* running_mean; /**< frozen: as in bnorm_infer, required; else NULL */
+  const void* running_var;
+  void* dx;        /**< NULL: not wanted; may be dy or x with equal strides */
+  void* dresidual; /**< NULL: not wanted (NULL unless residual_added); may be dy with equal strides */
+  void* dscale;    /**< [C or G][C] of param_type, overwritten; NULL: not wanted */
+  void* dshift;
+  void* workspace;
+  size_t workspace_bytes;
+  const bnorm_executor* executor;
+  bnorm_error* error;
+} bnorm_backward_args;
+#define BNORM_BACKWARD_ARGS_INIT                                                                                      \
+  {                                                                                                                   \
+    (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL                                                                   \
+  }
+
+/** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. z is found again from x, or its sign from y where a
+ *  residual was added. M = 0: dscale = dshift = 0. Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
+BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
+
+/* ------------------------------------------------------------------------- 5. Prepared inference -- */
+
+/** Statistics and parameters that make coefficients. */
+typedef struct bnorm_prepare_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const void* mean; /**< [G][C] stats_type with inv_std, as bnorm_moments_finalize made them, or both NULL */
+  const void* inv_std;
+  const void* running_mean; /**< with running_var, as in bnorm_infer, or both NULL; exactly one pair is given */
+  const void* running_var;
+  const void* scale; /**< as in bnorm_infer */
+  const void* shift;
+  bnorm_error* error;
+} bnorm_prepare_args;
+#define BNORM_PREPARE_ARGS_INIT \
+  { (uint32_t)sizeof(bnorm_prepare_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/** Makes the coefficients of bnorm_normalize: with center = mean rounded to the arithmetic type,
+ *  gain = scale * inv_std, offset = shift - (mean - center) * gain. From running statistics 1/sqrt is in param_type,
+ *  (f64 for f64 data), from saved ones everything is in f64 and rounded once.
+ *  @param coefficients  bnorm_plan_coefficients_size bytes, aligned for double */
+BNORM_API bnorm_status bnorm_prepare(const bnorm_plan* plan, const bnorm_prepare_args* args,
+                                     void* coefficients) BNORM_NOEXCEPT;
+
+/** Arguments of bnorm_normalize. */
+typedef struct bnorm_normalize_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int64_t batch;
+  const void* x;
+  const void* residual;
+  void* y;
+  const void* coefficients; /**< made by bnorm_prepare with this plan; required */
+  const bnorm_executor* executor;
+  bnorm_error* error;
+} bnorm_normalize_args;
+#define BNORM_NORMALIZE_ARGS_INIT \
+  { (uint32_t)sizeof(bnorm_normalize_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/** y = activation((x - center) * gain + offset (+ residual)): no square root, division, workspace or allocation. */
+BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_normalize_args* args) BNORM_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------------- 6. Parts -- */
+
+/* A training step in parts, for statistics over several processes or micro-batches:
+ *   bnorm_moments -> bnorm_moments_merge -> bnorm_moments_finalize -> bnorm_prepare -> bnorm_normalize
+ *   bnorm_backward_sums -> bnorm_sums_merge -> bnorm_backward_apply
+ * gives the bits of bnorm_train and bnorm_backward. A partials buffer is one flat run of bnorm_plan_partials_count
+ * doubles, ready to send: count[G], then two arrays [G][C]. Moments: mean and M2 = sum((x - mean)^2). Gradient sums:
+ * sum(dz) and sum(dz * (x - mean)). Counts that are read must be finite and >= 0. */
+
+/** Moments of a batch. Reads batch, x, workspace, executor and error of `args`; the other fields must be as INIT sets
+ *  them. @param moments  out, partials buffer */
+BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_args* args,
+                                     double* moments) BNORM_NOEXCEPT;
+
+/** Merges n >= 1 partial moments, in order, along the tree of docs/numerics.md (adjacent pairs, level by level) by
+ *  Chan's formula; parts with count 0 change nothing.
+ *  @param parts   [n] pointers to partials buffers (none NULL)
+ *  @param merged  out; may be parts[0] but no other part
+ *  Same bits as one process if every part but the last holds the same 2^k whole reduction blocks. */
+BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, const double* const* parts,
+                                           double* merged, bnorm_error* error) BNORM_NOEXCEPT;
+
+/** Statistics from moments: writes mean and inv_std, updates running_*. Reads mean, inv_std, running_*,
+ *  average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale, shift NULL. */
+BNORM_API bnorm_status bnorm_moments_finalize(const bnorm_plan* plan, const double* moments,
+                                              const bnorm_train_args* args) BNORM_NOEXCEPT;
+
+/** Gradient sums of a batch. Reads all inputs of `args` but writes only `sums`; dx, dresidual, dscale, dshift NULL. */
+BNORM_API bnorm_status bnorm_backward_sums(const bnorm_plan* plan, const bnorm_backward_args* args,
+                                           double* sums) BNORM_NOEXCEPT;
+/** Merges n >= 1 gradient sums along the same tree as bnorm_moments_merge; same rules. */
+BNORM_API bnorm_status bnorm_sums_merge(const bnorm_plan* plan, int64_t n, const double* const* parts, double* merged,
+                                        bnorm_error* error) BNORM_NOEXCEPT;
+/** dx, dresidual, dscale and dshift of this process's batch from the sums (and counts) of all. */
+BNORM_API bnorm_status bnorm_backward_apply(const bnorm_plan* plan, const bnorm_backward_args* args,
+                                            const double* sums) BNORM_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* BNORM_BNORM_H */
