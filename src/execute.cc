@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "execute.hh"
+
+#include <cstring>
+
+#include "passes.hh"
+#include "run.hh"
+#include "running.hh"
+
+namespace bnorm {
+namespace {
+
+bnorm_status failed(Call& call) {
+  return call.report.say(
+      BNORM_EXECUTION_FAILED,
+      "executor.parallel_for: must run each task exactly once and return 0; outputs are unspecified");
+}
+
+Affine affine_of(const Plan& plan, const Call& call, int64_t g, int64_t c) {
+  const int64_t at = (plan.desc.params_per_group ? g * plan.desc.channels : 0) + c;
+  const int64_t bytes = bytes_of(plan.desc.param_type);
+  return {advance(call.affine.scale, at, bytes), advance(call.affine.shift, at, bytes)};
+}
+
+/// Copies block 0 of the partials into the caller's partials buffer.
+void export_partials(const Run& run, double* to) {
+  const int64_t groups = run.desc().groups, channels = run.channels();
+  for (int64_t g = 0; g < groups; ++g) {
+    to[g] = run.count();
+    for (int64_t c = 0; c < channels; ++c) {
+      const bool any = run.blocks() > 0;
+      to[groups + g * channels + c] = any ? run.w.first[g * run.group_stride() + c] : 0;
+      to[groups + (groups + g) * channels + c] = any ? run.w.second[g * run.group_stride() + c] : 0;
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------- coefficients --
+
+/// From running statistics: channels of group g into `coefficient`.
+void prepare_from_running(const Plan& plan, const Call& call, int64_t g, void* const* coefficient) {
+  const int64_t at = plan.desc.running_mode == BNORM_RUNNING_PER_GROUP ? g * plan.desc.channels : 0;
+  const int64_t bytes = bytes_of(plan.desc.param_type);
+  plan.table->prepare_running[plan.param][plan.arithmetic](
+      advance(call.running_mean, at, bytes), advance(call.running_var, at, bytes), plan.desc.epsilon,
+      affine_of(plan, call, g, 0), coefficient, plan.desc.channels);
+}
+
+void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
+  void* coefficient[kCoefficients];
+  run.coefficients_at(g, c0, coefficient);
+  const int64_t at = g * run.channels() + c0;
+  run.table().prepare_saved[run.plan.param][run.plan.arithmetic](
+      run.w.saved_mean + at, run.w.saved_inv_std + at, affine_of(run.plan, run.call, g, c0), coefficient, c1 - c0);
+}
+
+/// Saved statistics of the forward call, as f64: those given, or for frozen ones made from the running statistics.
+void load_statistics(const Run& run) {
+  const bnorm_desc& d = run.desc();
+  const int64_t all = d.groups * d.channels;
+  if (!d.frozen) {
+    load_values(run.call.mean, 0, all, run.stats_f64(), run.w.saved_mean);
+    load_values(run.call.inv_std, 0, all, run.stats_f64(), run.w.saved_inv_std);
+    return;
+  }
+  const bool f64 = d.param_type == BNORM_F64;
+  for (int64_t g = 0; g < d.groups; ++g) {
+    const int64_t from = d.running_mode == BNORM_RUNNING_PER_GROUP ? g * d.channels : 0, to = g * d.channels;
+    load_values(run.call.running_mean, from, d.channels, f64, run.w.saved_mean + to);
+    load_values(run.call.running_var, from, d.channels, f64, run.w.saved_inv_std + to);
+    // The variance as moments of one value, so that inv_std comes from the same formula.
+    run.table().finalize(1, d.epsilon, false, run.w.saved_mean + to, run.w.saved_inv_std + to, run.w.saved_mean + to,
+                         run.w.saved_inv_std + to, d.channels);
+  }
+}
+
+/// The coefficients of the forward call, for all groups, and the saved statistics that backward needs.
+void prepare_backward(const Run& run) {
+  load_statistics(run);
+  for (int64_t g = 0; g < run.desc().groups; ++g) {
+    if (!run.desc().frozen) {
+      prepare_from_saved(run, g, 0, run.channels());
+      continue;
+    }
+    void* coefficient[kCoefficients];
+    run.coefficients_at(g, 0, coefficient);
+    prepare_from_running(run.plan, run.call, g, coefficient);
+  }
+}
+
+void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double count, const double* sum_dz,
+                      const double* sum_dz_x) {
+  if (run.desc().frozen || count == 0) return;
+  void* coefficient[kCoefficients];
+  run.coefficients_at(g, c0, coefficient);
+  const int64_t at = g * run.channels() + c0;
+  run.table().prepare_gradient[run.plan.arithmetic](count, run.w.saved_mean + at, run.w.saved_inv_std + at, sum_dz,
+                                                    sum_dz_x, coefficient, c1 - c0);
+}
+
+/// dscale and dshift from sums of group g at [g * stride + c], NULL where there were no values.
+void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride) {
+  const bnorm_desc& d = run.desc();
+  const bool f64 = d.param_type == BNORM_F64;
+  const int64_t rows = d.params_per_group ? d.groups : 1;
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t c = 0; c < d.channels; ++c) {
+      double dscale = 0, dshift = 0;
+      for (int64_t g = d.params_per_group ? row : 0; sum_dz && g < (d.params_per_group ? row + 1 : d.groups); ++g) {
+        dshift += sum_dz[g * stride + c];
+        dscale += sum_dz_x[g * stride + c] * run.w.saved_inv_std[g * d.channels + c];
+      }
+      if (run.call.dscale) store_values(run.call.dscale, row * d.channels + c, 1, f64, &dscale);
+      if (run.call.dshift) store_values(run.call.dshift, row * d.channels + c, 1, f64, &dshift);
+    }
+}
+
+// -------------------------------------------------------------------------------------- kernel choices --
+
+TwoPasses forward_passes(const Plan& plan, bool reduce, bool map) {
+  const Passes& f = plan.forward;
+  return {f, reduce ? plan.table->moments[plan.data][f.reduce] : nullptr,
+          map ? plan.table->normalize[plan.data][plan.desc.residual_added][f.map] : nullptr};
+}
+
+TwoPasses backward_passes(const Plan& plan, bool reduce, bool map) {
+  const Passes& f = plan.backward;
+  return {f, reduce ? plan.table->gradient_sums[plan.data][plan.mask][f.reduce] : nullptr,
+          map ? plan.table->gradient[plan.data][plan.mask][plan.desc.frozen][f.map] : nullptr};
+}
+
+bool wants_map(const Call& call) { return call.tensor[kDx] || call.tensor[kDresidual]; }
+
+constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
+
+/// Coefficient arrays inside the buffer of bnorm_prepare.
+void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) {
+  for (int k = 0; k < kCoefficients; ++k)
+    coefficient[k] =
+        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.padded_channels(), plan.arithmetic_bytes()));
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------- full calls --
+
+bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  if (run.count() == 0) return BNORM_OK;
+  for (int64_t g = 0; g < run.desc().groups; ++g) {
+    void* coefficient[kCoefficients];
+    run.coefficients_at(g, 0, coefficient);
+    prepare_from_running(run.plan, call, g, coefficient);
+  }
+  return run_passes(run, forward_passes(run.plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
+}
+
+bnorm_status run_train(const bnorm_plan& handle, Call& call) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
+    merge_blocks(run, PartialKind::kMoments, g, c0, c1);
+    const int64_t at = g * run.channels() + c0, partial = g * run.group_stride() + c0;
+    run.table().finalize(run.count(), run.desc().epsilon, !run.stats_f64(), run.w.first + partial,
+                         run.w.second + partial, run.w.saved_mean + at, run.w.saved_inv_std + at, c1 - c0);
+    prepare_from_saved(run, g, c0, c1);
+  };
+  if (run.count() == 0)
+    for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
+  else if (!run_passes(run, forward_passes(run.plan, true, true), finish))
+    return failed(call);
+  const int64_t all = run.desc().groups * run.channels();
+  if (call.mean) store_values(call.mean, 0, all, run.stats_f64(), run.w.saved_mean);
+  if (call.inv_std) store_values(call.inv_std, 0, all, run.stats_f64(), run.w.saved_inv_std);
+  const double count = run.count();
+  return update_running(run.plan, call, {&count, true, run.w.first, run.w.second, run.group_stride()});
+}
+
+bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  const bool any = run.count() > 0;
+  const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
+  prepare_backward(run);
+  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
+    if (!needs_sums) return;
+    merge_blocks(run, PartialKind::kSums, g, c0, c1);
+    const int64_t at = g * run.group_stride() + c0;
+    prepare_gradient(run, g, c0, c1, run.count(), run.w.first + at, run.w.second + at);
+  };
+  if (any && !run_passes(run, backward_passes(run.plan, needs_sums, wants_map(call)), finish)) return failed(call);
+  store_param_gradients(run, any ? run.w.first : nullptr, run.w.second, run.group_stride());
+  return BNORM_OK;
+}
+
+// -------------------------------------------------------------------------------------- prepared inference --
+
+void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
+  const bnorm_desc& d = plan.desc;
+  std::memset(coefficients, 0, plan.coefficients_bytes());  // the elements past the end are read, though never used
+  void* base[kCoefficients];
+  map_coefficients(plan, coefficients, base);
+  const auto at = [&](int64_t i, void** to) {
+    for (int k = 0; k <= kOffset; ++k) to[k] = static_cast<char*>(base[k]) + i * plan.arithmetic_bytes();
+  };
+  void* coefficient[kCoefficients];
+  for (int64_t g = 0; g < d.groups; ++g) {
+    if (!call.mean) {
+      at(g * d.channels, coefficient);
+      prepare_from_running(plan, call, g, coefficient);
+      continue;
+    }
+    double mean[kMergeChannels], inv_std[kMergeChannels];
+    for (int64_t c = 0; c < d.channels; c += kMergeChannels) {
+      const int64_t i = g * d.channels + c, count = std::min(kMergeChannels, d.channels - c);
+      load_values(call.mean, i, count, d.stats_type == BNORM_F64, mean);
+      load_values(call.inv_std, i, count, d.stats_type == BNORM_F64, inv_std);
+      at(i, coefficient);
+      plan.table->prepare_saved[plan.param][plan.arithmetic](mean, inv_std, affine_of(plan, call, g, c), coefficient,
+                                                             count);
+    }
+  }
+}
+
+bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients) {
+  Run run(plan, call, nullptr);
+  if (run.count() == 0) return BNORM_OK;
+  map_coefficients(plan, coefficients, run.w.coefficient);
+  return run_passes(run, forward_passes(plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
+}
+
+// -------------------------------------------------------------------------------------------------- parts --
+
+bnorm_status run_moments(const bnorm_plan& handle, Call& call, double* moments) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kMoments, g, c0, c1); };
+  if (run.count() > 0 && !run_passes(run, forward_passes(run.plan, true, false), finish)) return failed(call);
+  export_partials(run, moments);
+  return BNORM_OK;
+}
+
+bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* moments) {
+  const Plan& plan = handle.plan;
+  const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
+  const bool f64 = plan.desc.stats_type == BNORM_F64;
+  const double* const mean = moments + groups;
+  const double* const m2 = mean + groups * channels;
+  double saved_mean[kMergeChannels], saved_inv_std[kMergeChannels];
+  for (int64_t g = 0; call.mean && g < groups; ++g)
+    for (int64_t c = 0; c < channels; c += kMergeChannels) {
+      const int64_t at = g * channels + c, count = std::min(kMergeChannels, channels - c);
+      plan.table->finalize(moments[g], plan.desc.epsilon, !f64, mean + at, m2 + at, saved_mean, saved_inv_std, count);
+      store_values(call.mean, at, count, f64, saved_mean);
+      store_values(call.inv_std, at, count, f64, saved_inv_std);
+    }
+  return update_running(plan, call, {moments, false, mean, m2, channels});
+}
+
+bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  prepare_backward(run);
+  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kSums, g, c0, c1); };
+  if (run.count() > 0 && !run_passes(run, backward_passes(run.plan, true, false), finish)) return failed(call);
+  export_partials(run, sums);
+  return BNORM_OK;
+}
+
+bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums) {
+  const Scratch scratch(handle, call);
+  if (!scratch.memory()) return scratch.refuse(call);
+  const Run run(handle.plan, call, scratch.memory());
+  const int64_t groups = run.desc().groups, channels = run.channels();
+  const double* const sum_dz = sums + groups;
+  const double* const sum_dz_x = sum_dz + groups * channels;
+  prepare_backward(run);
+  for (int64_t g = 0; g < groups; ++g)
+    prepare_gradient(run, g, 0, channels, sums[g], sum_dz + g * channels, sum_dz_x + g * channels);
+  if (run.count() > 0 && wants_map(call) && !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
+    return failed(call);
+  store_param_gradients(run, sum_dz, sum_dz_x, channels);
+  return BNORM_OK;
+}
+
+void run_merge(const Plan& plan, PartialKind kind, int64_t n, const double* const* parts, double* merged) {
+  const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
+  for (int64_t g = 0; g < groups; ++g) {
+    double count = 0;
+    for (int64_t i = 0; i < n; ++i) count += parts[i][g];
+    for (int64_t c = 0; c < channels; c += kMergeChannels) {
+      const int64_t some = std::min(kMergeChannels, channels - c), first = groups + g * channels + c;
+      const int64_t second = first + groups * channels;
+      const auto bytes = static_cast<size_t>(some) * sizeof(double);
+      Partial all;
+      merge_range(
+          *plan.table, kind, some, 0, n,
+          [&](int64_t i, Partial& part) {
+            part.count = parts[i][g];
+            std::memcpy(part.first, parts[i] + first, bytes);
+            std::memcpy(part.second, parts[i] + second, bytes);
+          },
+          all);
+      std::memcpy(merged + first, all.first, bytes);
+      std::memcpy(merged + second, all.second, bytes);
+    }
+    merged[g] = count;  // last: merged may be parts[0]
+  }
+}
+
+}  // namespace bnorm

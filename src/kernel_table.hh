@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The border between the library and its kernels: plain data, function pointers, and the order of reduction. The only
+// header that files compiled with ISA flags share with the rest, so every function here has internal linkage.
+#pragma once
+#include <stdint.h>
+
+namespace bnorm {
+
+// ---------------------------------------------------------------------------------------- order of reduction --
+
+/// Positions (n, s) of one group and channel in the order in which they are summed (docs/numerics.md): octets of at
+/// most 8 positions, two octets a strip, kBlockStrips strips a block. For S > 8 octets and strips belong to one sample;
+/// for S <= 8 an octet is 8 / S whole samples. Nothing but S and N decides it.
+struct Order {
+  int64_t batch, spatial;
+  int64_t octet_samples;      // S <= 8: samples in an octet; else 0
+  int64_t strips_per_sample;  // S > 8; else 0
+};
+
+// 64 strips: 1024 positions where 16 divides S, 4 KB of f32. Large enough to hide the fold at its end (measured 4 %
+// in L1), small enough that 64 summands a chain keep the error below 64 units of f64.
+constexpr int64_t kBlockStrips = 64;
+constexpr int64_t kOctet = 8;
+constexpr int64_t kStrip = 2 * kOctet;
+
+static inline Order make_order(int64_t batch, int64_t spatial) {
+  if (spatial > kOctet) return {batch, spatial, 0, (spatial + kStrip - 1) / kStrip};
+  return {batch, spatial, spatial > 0 ? kOctet / spatial : 1, 0};
+}
+
+static inline int64_t strip_count(const Order& o) {
+  if (o.batch == 0 || o.spatial == 0) return 0;
+  if (o.strips_per_sample > 0) return o.batch * o.strips_per_sample;
+  return (o.batch + 2 * o.octet_samples - 1) / (2 * o.octet_samples);
+}
+
+static inline int64_t block_count(const Order& o) { return (strip_count(o) + kBlockStrips - 1) / kBlockStrips; }
+
+/// Position n * S + s at which a block begins; N * S from the end on.
+static inline int64_t block_begin(const Order& o, int64_t block) {
+  const int64_t strip = block * kBlockStrips;
+  if (strip >= strip_count(o)) return o.batch * o.spatial;
+  if (o.strips_per_sample > 0) return strip / o.strips_per_sample * o.spatial + strip % o.strips_per_sample * kStrip;
+  return strip * 2 * o.octet_samples * o.spatial;
+}
+
+// ---------------------------------------------------------------------------------------------------- tiles --
+
+enum Tensor { kX, kY, kResidual, kDx, kDy, kDresidual, kTensors };
+
+/// One tensor of one group: data and element strides.
+struct View {
+  void* data;
+  int64_t n, c, s;
+};
+
+/// How a kernel walks memory; all give the same bits.
+enum Family {
+  kRows,           // stride_s = 1 and S > 8: lanes are positions of one channel
+  kColumns,        // stride_c = 1: lanes are channels
+  kColumnsNarrow,  // channels-last without gaps, C < 16: lanes are (position, channel)
+  kColumnsPlanar,  // planar without gaps, 2 <= S <= 8: lanes are (channel, position)
+  kScattered,      // any strides: strips are packed one element at a time
+  kFamilies
+};
+
+/// Coefficient arrays of one group in the arithmetic type, indexed by channel.
+enum Coefficient { kCenter, kGain, kOffset, kSlope, kBias, kCoefficients };
+
+/// A serial piece of work: channels [c0, c1), blocks [b0, b1) of one group.
+struct Tile {
+  Order order;
+  int64_t channels;
+  int64_t c0, c1, b0, b1;
+  View tensor[kTensors];  // data NULL: not given
+  const void* coefficient[kCoefficients];
+  const double* mean;  // gradient sums: saved mean by channel
+  double lower;        // activation: z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
+  // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
+  // sum(dz * (x - mean)).
+  double* first;
+  double* second;
+};
+
+using TileKernel = void (*)(const Tile&);
+
+// ---------------------------------------------------------------------------------------- per-channel steps --
+
+/// What backward finds activation'(z) from.
+enum Mask { kMaskNone, kMaskX, kMaskY, kMasks };
+
+/// Scale and shift by channel, param_type; NULL means 1 and 0.
+struct Affine {
+  const void* scale;
+  const void* shift;
+};
+
+struct KernelTable {
+  const char* name;
+  // Indexed by data type (f32, f64, bf16), then as said, then family.
+  TileKernel moments[3][kFamilies];
+  TileKernel gradient_sums[3][kMasks][kFamilies];
+  TileKernel normalize[3][2][kFamilies];         // [residual added]
+  TileKernel gradient[3][kMasks][2][kFamilies];  // [frozen]
+
+  /// (mean_a, m2_a) of count_a values <- merged with (mean_b, m2_b) of count_b > 0.
+  void (*merge_moments)(double count_a, double count_b, double* mean_a, double* m2_a, const double* mean_b,
+                        const double* m2_b, int64_t channels);
+  /// a += b for both sums.
+  void (*merge_sums)(double* first_a, double* second_a, const double* first_b, const double* second_b,
+                     int64_t channels);
+  /// What is saved of the moments of `count` values: mean and inv_std, rounded to stats_type; 0 for count 0.
+  void (*finalize)(double count, double epsilon, bool round_to_f32, const double* mean, const double* m2,
+                   double* saved_mean, double* saved_inv_std, int64_t channels);
+  // Indexed by param_type and arithmetic type (0: f32, 1: f64).
+  void (*prepare_saved[2][2])(const double* mean, const double* inv_std, const Affine&, void* const* coefficient,
+                              int64_t channels);
+  void (*prepare_running[2][2])(const void* mean, const void* var, double epsilon, const Affine&,
+                                void* const* coefficient, int64_t channels);
+  /// Slope and bias of dx from the sums over `count` values.
+  void (*prepare_gradient[2])(double count, const double* mean, const double* inv_std, const double* sum_dz,
+                              const double* sum_dz_x, void* const* coefficient, int64_t channels);
+};
+
+extern const KernelTable kernels_generic, kernels_sse42, kernels_avx2, kernels_avx512, kernels_neon64;
+
+}  // namespace bnorm

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel of one ISA, inside its namespace: all with internal linkage, so that no copy compiled with this ISA's
+// flags can be linked into code for another. BNORM_LANES_FILE names the ISA's lanes. The order is that of use.
+#pragma once
+// clang-format off
+#include "lanes.inl.hh"
+#include "convert.inl.hh"
+#include "operations.inl.hh"
+#include "rows.inl.hh"
+#include "columns.inl.hh"
+#include "scattered.inl.hh"
+#include "channels.inl.hh"
+#include "table.inl.hh"
+// clang-format on

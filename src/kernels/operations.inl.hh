@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is computed on 16 lanes, whatever they hold: two reductions (Moments, GradientSums) and two maps (Normalize,
+// Gradient). The families (rows, columns, scattered) bring the lanes and coefficients.
+#pragma once
+
+/// Coefficients of 16 lanes; an operation loads those it names, the compiler drops the rest.
+template <class A>
+struct Coefficients {
+  Lanes<double> mean;
+  Lanes<A> value[kCoefficients];
+  Lanes<A> lower;
+};
+
+/// Coefficient arrays, indexed by channel or by lane.
+template <class A>
+struct CoefficientArrays {
+  const double* mean;
+  const A* value[kCoefficients];
+  A lower;
+};
+
+template <class A>
+static inline CoefficientArrays<A> arrays_of(const Tile& t) {
+  CoefficientArrays<A> r;
+  r.mean = t.mean;
+  for (int k = 0; k < kCoefficients; ++k) r.value[k] = static_cast<const A*>(t.coefficient[k]);
+  r.lower = static_cast<A>(t.lower);
+  return r;
+}
+
+/// The same coefficients in every lane: those of channel c.
+template <class Op, class A>
+static inline Coefficients<A> broadcast_coefficients(const CoefficientArrays<A>& from, int64_t c) {
+  Coefficients<A> r;
+  if constexpr (Op::uses_mean) r.mean = Lanes<double>::broadcast(from.mean[c]);
+  for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = Lanes<A>::broadcast(from.value[k][c]);
+  r.lower = Lanes<A>::broadcast(from.lower);
+  return r;
+}
+
+/// A lane's own coefficients each, from lane l, of which `left` exist: what lies behind them may be another group's,
+/// and another thread may be writing it.
+template <class Op, class A>
+static inline Coefficients<A> load_coefficients(const CoefficientArrays<A>& from, int64_t l, int64_t left) {
+  Coefficients<A> r;
+  if (left >= 16) {
+    if constexpr (Op::uses_mean) r.mean = Lanes<double>::load(from.mean + l);
+    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = Lanes<A>::load(from.value[k] + l);
+  } else {
+    if constexpr (Op::uses_mean) r.mean = load_n(from.mean + l, left);
+    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = load_n(from.value[k] + l, left);
+  }
+  r.lower = Lanes<A>::broadcast(from.lower);
+  return r;
+}
+
+template <class A>
+static inline Lanes<A> normalized(const Lanes<A>& x, const Coefficients<A>& k) {
+  return (x - k.value[kCenter]) * k.value[kGain] + k.value[kOffset];
+}
+
+/// Two summands of each lane, f64.
+struct Summands {
+  Lanes<double> first, second;
+};
+
+/// First, second: d = x - pivot and d * d.
+template <class T>
+struct Moments {
+  using Type = T;
+  using A = typename Element<T>::Arithmetic;
+  static constexpr Tensor reads[] = {kX};
+  static constexpr int read_count = 1;
+  static constexpr bool uses_mean = true;  // the pivot stands in its place
+  static constexpr bool takes_pivot = true;
+  // f64 data has no wider type for d: a second pass over the block takes the block's mean as pivot.
+  static constexpr int passes = sizeof(T) == 8 ? 2 : 1;
+  static constexpr int coefficient_begin = 0, coefficient_end = 0;
+
+  static Summands summands(const Lanes<A>* in, const Coefficients<A>& k) {
+    const Lanes<double> d = widen(in[0]) - k.mean;
+    return {d, d * d};
+  }
+  /// Sums of `count` values -> mean, and in the last pass M2.
+  static void finish(double count, double pivot, double& first, double& second) {
+    const double shift = first / count;
+    const double m2 = second - first * shift;
+    first = pivot + shift;
+    second = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
+  }
+};
+
+/// dz from dy: activation'(z) is 1 or 0.
+template <Mask mask, class A>
+static inline Lanes<A> masked_gradient(const Lanes<A>& dy, const Lanes<A>& x_or_y, const Coefficients<A>& k) {
+  if constexpr (mask == kMaskNone) return dy;
+  const Lanes<A> z = mask == kMaskX ? normalized(x_or_y, k) : x_or_y;
+  return less_equal_select(z, k.lower, Lanes<A>::broadcast(0), dy);
+}
+
+/// First, second: dz and dz * (x - mean).
+template <class T, Mask mask>
+struct GradientSums {
+  using Type = T;
+  using A = typename Element<T>::Arithmetic;
+  static constexpr Tensor reads[] = {kX, kDy, kY};
+  static constexpr int read_count = mask == kMaskY ? 3 : 2;
+  static constexpr bool uses_mean = true;
+  static constexpr bool takes_pivot = false;
+  static constexpr int passes = 1;
+  static constexpr int coefficient_begin = kCenter, coefficient_end = mask == kMaskX ? kOffset + 1 : kCenter;
+
+  static Summands summands(const Lanes<A>* in, const Coefficients<A>& k) {
+    const Lanes<double> dz = widen(masked_gradient<mask>(in[1], in[mask == kMaskY ? 2 : 0], k));
+    return {dz, dz * (widen(in[0]) - k.mean)};
+  }
+  static void finish(double, double, double&, double&) {}
+};
+
+/// y = activation((x - center) * gain + offset (+ residual)).
+template <class T, bool residual>
+struct Normalize {
+  using Type = T;
+  using A = typename Element<T>::Arithmetic;
+  static constexpr Tensor reads[] = {kX, kResidual};
+  static constexpr int read_count = residual ? 2 : 1;
+  static constexpr Tensor writes[] = {kY};
+  static constexpr int write_count = 1;
+  static constexpr bool uses_mean = false;
+  static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
+
+  static void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
+    Lanes<A> z = normalized(in[0], k);
+    if constexpr (residual) z = z + in[1];
+    out[0] = less_select(z, k.lower, k.lower, z);
+  }
+};
+
+/// dx = dz * gain + ((x - center) * slope + bias), frozen: dz * gain; dresidual = dz.
+template <class T, Mask mask, bool frozen>
+struct Gradient {
+  using Type = T;
+  using A = typename Element<T>::Arithmetic;
+  static constexpr bool reads_x = !frozen || mask == kMaskX;
+  static constexpr Tensor reads[] = {kDy, reads_x ? kX : kY, kY};
+  static constexpr int read_count = 1 + (reads_x ? 1 : 0) + (mask == kMaskY ? 1 : 0);
+  static constexpr Tensor writes[] = {kDx, kDresidual};
+  static constexpr int write_count = 2;
+  static constexpr bool uses_mean = false;
+  static constexpr int coefficient_begin = mask == kMaskX || !frozen ? kCenter : kGain;
+  static constexpr int coefficient_end = frozen ? (mask == kMaskX ? kOffset + 1 : kGain + 1) : kBias + 1;
+
+  static void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
+    const Lanes<A> dz = masked_gradient<mask>(in[0], in[mask == kMaskY ? read_count - 1 : reads_x], k);
+    out[0] = dz * k.value[kGain];
+    if constexpr (!frozen) out[0] = out[0] + ((in[1] - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
+    out[1] = dz;
+  }
+};

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scattered: any strides in any tensor. Elements are packed into strips one by one: right, not fast.
+#pragma once
+
+/// Packs the strip that begins at `position` into 16 elements (octets at 0 and 8, zeros where there is no position) and
+/// returns how many each octet holds.
+struct PackedStrip {
+  int64_t lo, hi;
+};
+
+template <class Op>
+static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position, int64_t end,
+                                     typename Op::Type (*buffer)[16]) {
+  const int64_t spatial = t.order.spatial;
+  const int64_t octet = spatial > kOctet ? kOctet : t.order.octet_samples * spatial;
+  const int64_t sample_end = spatial > kOctet ? (position / spatial + 1) * spatial : end;
+  int64_t count[2];
+  for (int h = 0; h < 2; ++h) {
+    const int64_t left = (sample_end < end ? sample_end : end) - position;
+    count[h] = left < octet ? left : octet;
+    for (int64_t i = 0; i < count[h]; ++i, ++position)
+      for (int r = 0; r < Op::read_count; ++r)
+        buffer[r][8 * h + i] =
+            *at<typename Op::Type>(t.tensor[Op::reads[r]], position / spatial, c, position % spatial);
+  }
+  return {count[0], count[1]};
+}
+
+template <class Op>
+static inline void sum_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
+                                 const Coefficients<typename Op::A>& k, double* first, double* second) {
+  using T = typename Op::Type;
+  constexpr int reads = Op::read_count;
+  Octet p = Octet::zero(), q = Octet::zero();
+  while (begin < end) {
+    T buffer[reads][16] = {};
+    const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
+    Lanes<typename Op::A> in[reads];
+    for (int r = 0; r < reads; ++r) in[r] = Element<T>::load(buffer[r]);
+    const Summands a = Op::summands(in, k);
+    p.add(keep(a.first, strip.lo, strip.hi));
+    q.add(keep(a.second, strip.lo, strip.hi));
+    begin += strip.lo + strip.hi;
+  }
+  *first = p.sum();
+  *second = q.sum();
+}
+
+template <class Op>
+static void reduce_scattered(const Tile& t) {
+  for (int64_t c = t.c0; c < t.c1; ++c)
+    for (int64_t b = t.b0; b < t.b1; ++b)
+      reduce_block<Op>(t, c, b, [&](int64_t begin, int64_t end, const auto& k, double* first, double* second) {
+        sum_scattered<Op>(t, c, begin, end, k, first, second);
+      });
+}
+
+template <class Op>
+static void map_scattered(const Tile& t) {
+  using T = typename Op::Type;
+  constexpr int reads = Op::read_count, writes = Op::write_count;
+  const int64_t spatial = t.order.spatial, end = block_begin(t.order, t.b1);
+  const auto arrays = arrays_of<typename Op::A>(t);
+  for (int64_t c = t.c0; c < t.c1; ++c) {
+    const auto k = broadcast_coefficients<Op>(arrays, c);
+    for (int64_t begin = block_begin(t.order, t.b0); begin < end; begin += 16) {
+      const int64_t count = end - begin < 16 ? end - begin : 16;
+      T in[reads][16] = {}, out[writes][16];
+      const T* from[reads];
+      T* to[writes];
+      for (int r = 0; r < reads; ++r) from[r] = in[r];
+      for (int w = 0; w < writes; ++w) to[w] = out[w];
+      for (int64_t i = 0; i < count; ++i)
+        for (int r = 0; r < reads; ++r)
+          in[r][i] = *at<T>(t.tensor[Op::reads[r]], (begin + i) / spatial, c, (begin + i) % spatial);
+      map_run<Op>(
+          from, to, 16, [&](int64_t) -> const auto& { return k; });
+      for (int w = 0; w < writes; ++w)
+        for (int64_t i = 0; t.tensor[Op::writes[w]].data && i < count; ++i)
+          *at<T>(t.tensor[Op::writes[w]], (begin + i) / spatial, c, (begin + i) % spatial) = out[w][i];
+    }
+  }
+}

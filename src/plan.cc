@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan.hh"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <initializer_list>
+
+namespace bnorm {
+namespace {
+
+constexpr size_t kCacheLine = 64;
+
+/// Half of L2: the other half holds outputs and coefficients. 512 KB where the system does not say.
+int64_t tile_bytes_from_cache() {
+  static const int64_t bytes = [] {
+    const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return l2 > 0 ? static_cast<int64_t>(l2) / 2 : int64_t{512} * 1024;
+  }();
+  return bytes;
+}
+
+/// What strides say of an axis that has one element or none: nothing.
+bool is_stride(int64_t stride, int64_t wanted, int64_t size) { return size <= 1 || stride == wanted; }
+
+bool fits_rows(const bnorm_desc& d, const bnorm_strides& t) { return d.spatial > kOctet && t.s == 1; }
+
+bool fits_columns(const bnorm_desc& d, const bnorm_strides& t) { return is_stride(t.c, 1, d.channels); }
+
+bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
+  return d.channels < 16 && fits_columns(d, t) && is_stride(t.s, d.channels, d.spatial) &&
+         is_stride(t.n, d.channels * d.spatial, d.batch);
+}
+
+bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
+  return d.spatial >= 2 && d.spatial <= kOctet && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
+}
+
+/// The family that suits all the given tensors, those without gaps before the general ones.
+Family choose_family(const bnorm_desc& d, std::initializer_list<Tensor> tensors) {
+  const auto all = [&](bool (*fits)(const bnorm_desc&, const bnorm_strides&)) {
+    return std::all_of(tensors.begin(), tensors.end(), [&](Tensor t) { return fits(d, strides_of(d, t)); });
+  };
+  if (all(fits_rows)) return kRows;
+  if (all(fits_narrow)) return kColumnsNarrow;
+  if (all(fits_planar)) return kColumnsPlanar;
+  return all(fits_columns) ? kColumns : kScattered;
+}
+
+Passes choose_forward(const bnorm_desc& d) {
+  return {choose_family(d, {kX}),
+          d.residual_added ? choose_family(d, {kX, kResidual, kY}) : choose_family(d, {kX, kY})};
+}
+
+Passes choose_backward(const bnorm_desc& d, Mask mask) {
+  const Tensor mask_from = mask == kMaskY ? kY : kX;
+  return {choose_family(d, {kX, kDy, mask_from}), d.residual_added
+                                                      ? choose_family(d, {kX, kDy, mask_from, kDx, kDresidual})
+                                                      : choose_family(d, {kX, kDy, mask_from, kDx})};
+}
+
+/// Hands out consecutive arrays, each on a cache line of its own; with no memory it only counts.
+class Layout {
+ public:
+  explicit Layout(void* memory) : base_(static_cast<char*>(memory)) {
+    const auto address = reinterpret_cast<uintptr_t>(memory);
+    if (memory) used_ = (kCacheLine - address % kCacheLine) % kCacheLine;
+  }
+  void* take(int64_t elements, int64_t element_bytes) {
+    void* const array = base_ ? base_ + used_ : nullptr;
+    const auto bytes = static_cast<size_t>(elements * element_bytes);
+    used_ += (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    return array;
+  }
+  double* take_doubles(int64_t elements) { return static_cast<double*>(take(elements, 8)); }
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+Workspace lay_out(const Plan& plan, Layout& layout) {
+  const int64_t channels = plan.padded_channels();
+  const int64_t partials = plan.desc.groups * std::max<int64_t>(plan.workspace_blocks, 1) * plan.desc.channels + 15;
+  Workspace w;
+  w.first = layout.take_doubles(partials);
+  w.second = layout.take_doubles(partials);
+  w.saved_mean = layout.take_doubles(channels);
+  w.saved_inv_std = layout.take_doubles(channels);
+  for (void*& c : w.coefficient) c = layout.take(channels, plan.arithmetic_bytes());
+  return w;
+}
+
+const char* const kFamilyNames[kFamilies] = {
+    "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
+    "narrow columns (lanes over position and channel: C < 16, channels-last without gaps)",
+    "planar columns (lanes over channel and position: 2 <= S <= 8, planar without gaps)",
+    "scattered (one element at a time: these strides have no contiguous axis in common)"};
+
+}  // namespace
+
+int64_t bytes_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
+
+const bnorm_strides& strides_of(const bnorm_desc& d, Tensor tensor) {
+  switch (tensor) {
+    case kX:
+      return d.x;
+    case kY:
+      return d.y;
+    case kResidual:
+      return d.residual;
+    case kDx:
+      return d.dx;
+    case kDy:
+      return d.dy;
+    default:
+      return d.dresidual;
+  }
+}
+
+size_t Plan::coefficients_bytes() const {
+  return static_cast<size_t>((kOffset + 1) * padded_channels() * arithmetic_bytes());
+}
+
+int64_t Plan::channel_grain(Family family) const {
+  switch (family) {
+    case kColumns:
+      return 64;  // one tile of lanes: a run of 4 cache lines of f32
+    case kColumnsNarrow:
+      return std::max<int64_t>(desc.channels, 1);
+    case kColumnsPlanar:
+      return 64 / desc.spatial;
+    default:
+      return 1;
+  }
+}
+
+Plan make_plan(const bnorm_desc& desc, const KernelTable* table) {
+  Plan p;
+  p.desc = desc;
+  p.table = table;
+  p.data = desc.data_type == BNORM_F32 ? 0 : (desc.data_type == BNORM_F64 ? 1 : 2);
+  p.param = desc.param_type == BNORM_F64 ? 1 : 0;
+  p.arithmetic = desc.data_type == BNORM_F64 ? 1 : 0;
+  p.mask = desc.activation == BNORM_IDENTITY ? kMaskNone : (desc.residual_added ? kMaskY : kMaskX);
+  p.forward = choose_forward(desc);
+  p.backward = choose_backward(desc, p.mask);
+  p.tile_bytes = tile_bytes_from_cache();
+  p.workspace_blocks = block_count(make_order(desc.batch, desc.spatial));
+  Layout layout(nullptr);
+  lay_out(p, layout);
+  p.workspace_bytes = layout.used() + kCacheLine;
+  return p;
+}
+
+Workspace map_workspace(const Plan& plan, void* memory) {
+  Layout layout(memory);
+  return lay_out(plan, layout);
+}
+
+size_t describe(const Plan& p, char* buffer, size_t bytes) {
+  static const char* const types[] = {"f32", "f64", "bf16"};
+  const bnorm_desc& d = p.desc;
+  const int length = std::snprintf(
+      buffer, bytes,
+      "bnorm %d.%d.%d, numerics %d, %s kernels\n"
+      "geometry: groups %lld, batch %lld, channels %lld, spatial %lld; data %s, parameters %s, saved statistics %s\n"
+      "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
+      "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
+      "workspace: %zu bytes; coefficients: %zu bytes\n",
+      BNORM_VERSION_MAJOR, BNORM_VERSION_MINOR, BNORM_VERSION_PATCH, BNORM_NUMERICS_VERSION, p.table->name,
+      static_cast<long long>(d.groups), static_cast<long long>(d.batch), static_cast<long long>(d.channels),
+      static_cast<long long>(d.spatial), types[p.data], types[p.param], types[d.stats_type == BNORM_F64],
+      kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
+      kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
+      p.workspace_bytes, p.coefficients_bytes());
+  return static_cast<size_t>(std::max(length, 0));
+}
+
+}  // namespace bnorm

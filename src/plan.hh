@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan: pure decisions from a valid descriptor and the machine. No memory is allocated, no thread asked.
+#pragma once
+#include <bnorm/bnorm.h>
+
+#include <cstddef>
+
+#include "kernel_table.hh"
+
+namespace bnorm {
+
+/// Families of an operation's two passes.
+struct Passes {
+  Family reduce, map;
+};
+
+/// Arrays that a call needs besides the caller's, all in one workspace.
+struct Workspace {
+  double* first;  // [G][blocks][C]: results of the reductions, merged into block 0
+  double* second;
+  double* saved_mean;  // [G][C]: as rounded to stats_type
+  double* saved_inv_std;
+  void* coefficient[kCoefficients];  // [G][C] of the arithmetic type
+};
+
+struct Plan {
+  bnorm_desc desc;  // types resolved, strides filled in
+  const KernelTable* table;
+  int data, param, arithmetic;  // indices into the table
+  Mask mask;
+  Passes forward, backward;
+  int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
+  int64_t workspace_blocks;  // blocks of a full batch
+  size_t workspace_bytes;
+
+  /// Elements of a per-channel array, with the 15 more that kernels may read (never use) past its end.
+  int64_t padded_channels() const { return desc.groups * desc.channels + 15; }
+  int64_t arithmetic_bytes() const { return arithmetic == 0 ? 4 : 8; }
+  int64_t element_bytes() const { return data == 0 ? 4 : (data == 1 ? 8 : 2); }
+  size_t coefficients_bytes() const;
+  /// Channels that a piece of work may be split at.
+  int64_t channel_grain(Family) const;
+};
+
+int64_t bytes_of(bnorm_type type);
+const bnorm_strides& strides_of(const bnorm_desc& desc, Tensor tensor);
+
+/// Plans for a descriptor that check_desc has passed.
+Plan make_plan(const bnorm_desc& desc, const KernelTable* table);
+/// Lays out `memory` of plan.workspace_bytes, any alignment.
+Workspace map_workspace(const Plan& plan, void* memory);
+/// What was chosen and why, as bnorm_plan_describe.
+size_t describe(const Plan& plan, char* buffer, size_t bytes);
+
+}  // namespace bnorm

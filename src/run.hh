@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the steps of one call share: its arguments, workspace, and views of tiles.
+#pragma once
+#include <algorithm>
+
+#include "plan.hh"
+#include "tiles.hh"
+#include "validate.hh"
+
+namespace bnorm {
+
+/// The caller's workspace, or one from the plan's allocator for the time of the call.
+class Scratch {
+ public:
+  Scratch(const bnorm_plan& handle, const Call& call) : handle_(handle), memory_(call.workspace) {
+    if (memory_) return;
+    owned_ = handle.allocator.allocate(handle.allocator.context, handle.plan.workspace_bytes);
+    memory_ = owned_;
+  }
+  ~Scratch() {
+    if (owned_) handle_.allocator.release(handle_.allocator.context, owned_, handle_.plan.workspace_bytes);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* memory() const { return memory_; }
+  bnorm_status refuse(Call& call) const {
+    return call.report.say(BNORM_OUT_OF_MEMORY, "workspace = NULL: the allocator has no %zu bytes",
+                           handle_.plan.workspace_bytes);
+  }
+
+ private:
+  const bnorm_plan& handle_;
+  void* memory_;
+  void* owned_ = nullptr;
+};
+
+/// f64 copies of `count` values from `begin` on of an f64 or f32 array, and back.
+void load_values(const void* from, int64_t begin, int64_t count, bool f64, double* to);
+void store_values(void* to, int64_t begin, int64_t count, bool f64, const double* from);
+
+/// `elements` further on; NULL stays NULL.
+inline const void* advance(const void* array, int64_t elements, int64_t bytes) {
+  return array ? static_cast<const char*>(array) + elements * bytes : nullptr;
+}
+
+/// What the steps of one call share.
+struct Run {
+  const Plan& plan;
+  Call& call;
+  Order order;
+  Workspace w;
+
+  Run(const Plan& p, Call& c, void* memory)
+      : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(map_workspace(p, memory)) {}
+
+  const bnorm_desc& desc() const { return plan.desc; }
+  const KernelTable& table() const { return *plan.table; }
+  int64_t channels() const { return desc().channels; }
+  int64_t blocks() const { return block_count(order); }
+  double count() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
+  bool stats_f64() const { return desc().stats_type == BNORM_F64; }
+
+  /// Distance between the partials of two groups.
+  int64_t group_stride() const { return std::max<int64_t>(blocks(), 1) * channels(); }
+  void coefficients_at(int64_t g, int64_t c, void** to) const {
+    for (int k = 0; k < kCoefficients; ++k)
+      to[k] = static_cast<char*>(w.coefficient[k]) + (g * channels() + c) * plan.arithmetic_bytes();
+  }
+  /// Traffic of all tensors together.
+  int64_t bytes() const {
+    int64_t tensors = 0;
+    for (const void* t : call.tensor) tensors += t != nullptr;
+    return tensors * desc().groups * channels() * bytes_per_channel();
+  }
+  int64_t bytes_per_channel() const { return order.batch * order.spatial * plan.element_bytes(); }
+
+  Tile tile(const Piece& p) const;
+};
+
+}  // namespace bnorm

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules of calls.
+#include "validate.hh"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "overlap.hh"
+#include "rules.hh"
+
+namespace bnorm {
+namespace {
+
+/// Collects the arrays of a call, refusing what is missing, misaligned or overlapping.
+class Arrays {
+ public:
+  Arrays(const Plan& plan, Call& call) : plan_(plan), call_(call) {}
+
+  enum Need { kOptional, kRequired, kAbsent };
+
+  bnorm_status tensor(Tensor t, const void* pointer, Need need, bool writes) {
+    const bnorm_desc& d = plan_.desc;
+    call_.tensor[t] = const_cast<void*>(pointer);
+    const int64_t sizes[4] = {d.groups, call_.batch, d.channels, d.spatial};
+    const bool empty = std::any_of(sizes, sizes + 4, [](int64_t s) { return s == 0; });
+    BNORM_CHECK(presence(kTensorNames[t], pointer, need, empty));
+    if (!pointer || empty) return BNORM_OK;
+    const Extent e = extent_of(strides_of(d, t), {d.groups, call_.batch, d.channels, d.spatial});
+    return add({kTensorNames[t], pointer, plan_.element_bytes(), e, &strides_of(d, t), writes});
+  }
+
+  /// An array of `count` values for each channel.
+  bnorm_status values(const char* name, const void* pointer, int64_t count, int64_t bytes, Need need, bool writes) {
+    BNORM_CHECK(presence(name, pointer, need, count == 0));
+    if (!pointer || count == 0) return BNORM_OK;
+    return add({name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes});
+  }
+
+  /// Each output against everything.
+  bnorm_status check_overlap() {
+    const int64_t sizes[4] = {plan_.desc.groups, call_.batch, plan_.desc.channels, plan_.desc.spatial};
+    for (int i = 0; i < count_; ++i)
+      for (int j = i + 1; j < count_; ++j) {
+        const Region &a = region_[i], &b = region_[j];
+        if ((a.writes || b.writes) && overlaps(a, b, sizes))
+          return call_.report.say(BNORM_INVALID_ARGUMENT,
+                                  "%s = %p overlaps %s = %p: an output may only be the very same tensor as an input",
+                                  a.name, a.data, b.name, b.data);
+      }
+    return BNORM_OK;
+  }
+
+ private:
+  bnorm_status presence(const char* name, const void* pointer, Need need, bool empty) {
+    if (need == kAbsent && pointer)
+      return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = %p: must be NULL in this call with this plan", name,
+                              pointer);
+    if (need == kRequired && !pointer && !empty)
+      return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = NULL: must be given", name);
+    return BNORM_OK;
+  }
+  bnorm_status add(const Region& r) {
+    if (reinterpret_cast<uintptr_t>(r.data) % static_cast<uintptr_t>(r.element_bytes) != 0)
+      return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = %p: must be aligned to its element of %" PRId64 " bytes",
+                              r.name, r.data, r.element_bytes);
+    region_[count_++] = r;
+    return BNORM_OK;
+  }
+
+  const Plan& plan_;
+  Call& call_;
+  Region region_[16];
+  int count_ = 0;
+};
+
+bnorm_status check_plan(const bnorm_plan* plan, Report& report) {
+  return plan ? BNORM_OK : report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
+}
+
+bnorm_status check_batch(const Plan& plan, int64_t batch, Call* call) {
+  call->batch = batch == BNORM_PLAN_BATCH ? plan.desc.batch : batch;
+  if (call->batch >= 0 && call->batch <= plan.desc.batch) return BNORM_OK;
+  return call->report.say(BNORM_INVALID_ARGUMENT,
+                          "batch = %" PRId64 ": must be in [0, %" PRId64 "], the plan's, or BNORM_PLAN_BATCH", batch,
+                          plan.desc.batch);
+}
+
+bnorm_status check_executor(const bnorm_executor* executor, Call* call) {
+  call->executor = executor;
+  if (!executor) return BNORM_OK;
+  bnorm_executor e;
+  BNORM_CHECK(read_struct(executor, &e, "executor", call->report));
+  BNORM_CHECK(check_range("executor.concurrency", e.concurrency, 1, INT32_MAX, call->report));
+  if (!e.parallel_for) return call->report.say(BNORM_INVALID_ARGUMENT, "executor.parallel_for = NULL: must be given");
+  return BNORM_OK;
+}
+
+/// What all argument structs share.
+template <class Args>
+bnorm_status begin(const bnorm_plan* plan, const Args* args, Args* out, Call* call) {
+  BNORM_CHECK(read_fields(args, out, "args", call->report));
+  BNORM_CHECK(check_error(out->error, call->report));
+  BNORM_CHECK(check_tail(args, "args", call->report));
+  BNORM_CHECK(check_plan(plan, call->report));
+  return check_range("args.reserved", out->reserved, 0, 0, call->report);
+}
+
+bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Call* call, Arrays& arrays) {
+  call->workspace = workspace;
+  if (workspace ? bytes >= plan.workspace_bytes : bytes == 0)
+    return arrays.values("workspace", workspace, static_cast<int64_t>(plan.workspace_bytes), 1, Arrays::kOptional,
+                         true);
+  return call->report.say(BNORM_INVALID_ARGUMENT,
+                          workspace ? "workspace_bytes = %zu: must be at least %zu (bnorm_plan_workspace_size)"
+                                    : "workspace_bytes = %zu: must be 0 without a workspace (%zu would do)",
+                          bytes, plan.workspace_bytes);
+}
+
+bnorm_status check_affine(const Plan& plan, const void* scale, const void* shift, Call* call, Arrays& arrays) {
+  const int64_t count = (plan.desc.params_per_group ? plan.desc.groups : 1) * plan.desc.channels;
+  const int64_t bytes = bytes_of(plan.desc.param_type);
+  call->affine = {scale, shift};
+  BNORM_CHECK(arrays.values("scale", scale, count, bytes, Arrays::kOptional, false));
+  return arrays.values("shift", shift, count, bytes, Arrays::kOptional, false);
+}
+
+bnorm_status check_running(const Plan& plan, const void* mean, const void* var, Arrays::Need need, bool writes,
+                           Call* call, Arrays& arrays) {
+  const bnorm_desc& d = plan.desc;
+  const int64_t count = (d.running_mode == BNORM_RUNNING_PER_GROUP ? d.groups : 1) * d.channels;
+  const int64_t bytes = bytes_of(d.param_type);
+  call->running_mean = const_cast<void*>(mean);
+  call->running_var = const_cast<void*>(var);
+  if ((mean || var) && need != Arrays::kAbsent && d.groups > 1 && d.running_mode == BNORM_RUNNING_UNSET)
+    return call->report.say(BNORM_INVALID_ARGUMENT,
+                            "running_mode = 0: running statistics of %" PRId64 " groups need a mode", d.groups);
+  BNORM_CHECK(arrays.values("running_mean", mean, count, bytes, need, writes));
+  return arrays.values("running_var", var, count, bytes, need, writes);
+}
+
+bnorm_status check_saved(const Plan& plan, const void* mean, const void* inv_std, Arrays::Need need, bool writes,
+                         Call* call, Arrays& arrays) {
+  const int64_t count = plan.desc.groups * plan.desc.channels, bytes = bytes_of(plan.desc.stats_type);
+  call->mean = const_cast<void*>(mean);
+  call->inv_std = const_cast<void*>(inv_std);
+  BNORM_CHECK(arrays.values("mean", mean, count, bytes, need, writes));
+  BNORM_CHECK(arrays.values("inv_std", inv_std, count, bytes, need, writes));
+  if ((mean == nullptr) != (inv_std == nullptr) && count > 0)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "%s = NULL: mean and inv_std go together",
+                            mean ? "inv_std" : "mean");
+  return BNORM_OK;
+}
+
+/// A partials buffer; of one that is read the counts must make sense.
+bnorm_status check_partials(const Plan& plan, const char* name, const double* partials, bool writes, Call* call,
+                            Arrays& arrays) {
+  const int64_t groups = plan.desc.groups, count = groups + 2 * groups * plan.desc.channels;
+  BNORM_CHECK(arrays.values(name, partials, count, sizeof(double), Arrays::kRequired, writes));
+  for (int64_t g = 0; !writes && g < groups; ++g)
+    if (!std::isfinite(partials[g]) || partials[g] < 0)
+      return call->report.say(BNORM_INVALID_ARGUMENT, "%s[%" PRId64 "] = %g: a count must be finite and >= 0", name, g,
+                              partials[g]);
+  return BNORM_OK;
+}
+
+Arrays::Need required_if(bool condition) { return condition ? Arrays::kRequired : Arrays::kAbsent; }
+
+}  // namespace
+
+bnorm_status check_infer(const bnorm_plan* handle, const bnorm_infer_args* args, Call* call) {
+  bnorm_infer_args a;
+  BNORM_CHECK(begin(handle, args, &a, call));
+  const Plan& plan = handle->plan;
+  BNORM_CHECK(check_batch(plan, a.batch, call));
+  BNORM_CHECK(check_executor(a.executor, call));
+  Arrays arrays(plan, *call);
+  BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
+  BNORM_CHECK(arrays.tensor(kX, a.x, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, a.y, Arrays::kRequired, true));
+  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
+  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, Arrays::kRequired, false, call, arrays));
+  return arrays.check_overlap();
+}
+
+bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args, TrainPart part, const double* moments,
+                         Call* call) {
+  bnorm_train_args a;
+  BNORM_CHECK(begin(handle, args, &a, call));
+  const Plan& plan = handle->plan;
+  const bool whole = part == TrainPart::kWhole, reads_x = part != TrainPart::kFinalize;
+  const auto statistics = part == TrainPart::kMoments ? Arrays::kAbsent : Arrays::kOptional;
+  Arrays arrays(plan, *call);
+  if (reads_x) {
+    BNORM_CHECK(check_batch(plan, a.batch, call));
+    BNORM_CHECK(check_executor(a.executor, call));
+    BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
+  }
+  call->average_factor = a.average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : a.average_factor;
+  BNORM_CHECK(check_factor(call->average_factor, call->report));
+  BNORM_CHECK(arrays.tensor(kX, a.x, required_if(reads_x), false));
+  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(whole && plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, a.y, required_if(whole), true));
+  if (whole) {
+    BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
+  } else {
+    BNORM_CHECK(arrays.values("scale", a.scale, 1, 1, Arrays::kAbsent, false));
+    BNORM_CHECK(arrays.values("shift", a.shift, 1, 1, Arrays::kAbsent, false));
+  }
+  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, statistics, true, call, arrays));
+  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, statistics, true, call, arrays));
+  if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
+  return arrays.check_overlap();
+}
+
+bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args* args, BackwardPart part,
+                            const double* sums, Call* call) {
+  bnorm_backward_args a;
+  BNORM_CHECK(begin(handle, args, &a, call));
+  const Plan& plan = handle->plan;
+  const bnorm_desc& d = plan.desc;
+  BNORM_CHECK(check_batch(plan, a.batch, call));
+  BNORM_CHECK(check_executor(a.executor, call));
+  Arrays arrays(plan, *call);
+  BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
+  const bool sums_only = part == BackwardPart::kSums;
+  const bool reads_x = !d.frozen || plan.mask == kMaskX || a.dscale || a.dshift || sums_only;
+  const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
+  BNORM_CHECK(arrays.tensor(kX, a.x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
+  BNORM_CHECK(arrays.tensor(kY, a.y, plan.mask == kMaskY ? Arrays::kRequired : Arrays::kOptional, false));
+  BNORM_CHECK(arrays.tensor(kDy, a.dy, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kDx, a.dx, output, true));
+  BNORM_CHECK(arrays.tensor(kDresidual, a.dresidual, d.residual_added ? output : Arrays::kAbsent, true));
+  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
+  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, required_if(!d.frozen), false, call, arrays));
+  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, required_if(d.frozen), false, call, arrays));
+  const int64_t count = (d.params_per_group ? d.groups : 1) * d.channels, bytes = bytes_of(d.param_type);
+  call->dscale = a.dscale;
+  call->dshift = a.dshift;
+  BNORM_CHECK(arrays.values("dscale", a.dscale, count, bytes, output, true));
+  BNORM_CHECK(arrays.values("dshift", a.dshift, count, bytes, output, true));
+  if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
+  return arrays.check_overlap();
+}
+
+bnorm_status check_prepare(const bnorm_plan* handle, const bnorm_prepare_args* args, const void* coefficients,
+                           Call* call) {
+  bnorm_prepare_args a;
+  BNORM_CHECK(begin(handle, args, &a, call));
+  const Plan& plan = handle->plan;
+  const bool saved = a.mean || a.inv_std, running = a.running_mean || a.running_var;
+  const bool empty = plan.desc.groups == 0 || plan.desc.channels == 0;
+  if (saved == running && !(empty && !saved))
+    return call->report.say(BNORM_INVALID_ARGUMENT,
+                            "mean = %p, running_mean = %p: exactly one pair, mean and inv_std or running_mean and "
+                            "running_var, must be given",
+                            a.mean, a.running_mean);
+  Arrays arrays(plan, *call);
+  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
+  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, required_if(saved), false, call, arrays));
+  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, required_if(running), false, call, arrays));
+  BNORM_CHECK(arrays.values("coefficients", coefficients, static_cast<int64_t>(plan.coefficients_bytes() / 8), 8,
+                            Arrays::kRequired, true));
+  return arrays.check_overlap();
+}
+
+bnorm_status check_normalize(const bnorm_plan* handle, const bnorm_normalize_args* args, Call* call,
+                             const void** coefficients) {
+  bnorm_normalize_args a;
+  BNORM_CHECK(begin(handle, args, &a, call));
+  const Plan& plan = handle->plan;
+  BNORM_CHECK(check_batch(plan, a.batch, call));
+  BNORM_CHECK(check_executor(a.executor, call));
+  Arrays arrays(plan, *call);
+  BNORM_CHECK(arrays.tensor(kX, a.x, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, a.y, Arrays::kRequired, true));
+  *coefficients = a.coefficients;
+  BNORM_CHECK(arrays.values("coefficients", a.coefficients, static_cast<int64_t>(plan.coefficients_bytes() / 8), 8,
+                            Arrays::kRequired, false));
+  return arrays.check_overlap();
+}
+
+bnorm_status check_merge(const bnorm_plan* handle, int64_t n, const double* const* parts, const double* merged,
+                         bnorm_error* error, Report& report) {
+  BNORM_CHECK(check_error(error, report));
+  BNORM_CHECK(check_plan(handle, report));
+  BNORM_CHECK(check_range("n", n, 1, INT64_MAX, report));
+  if (!parts) return report.say(BNORM_INVALID_ARGUMENT, "parts = NULL: must be given");
+  const Plan& plan = handle->plan;
+  const int64_t count = plan.desc.groups + 2 * plan.desc.groups * plan.desc.channels;
+  for (int64_t i = 0; i < n; ++i) {
+    Call call;
+    call.report = report;
+    Arrays arrays(plan, call);
+    char name[32];
+    std::snprintf(name, sizeof name, "parts[%" PRId64 "]", i);
+    BNORM_CHECK(check_partials(plan, name, parts[i], false, &call, arrays));
+    BNORM_CHECK(arrays.values("merged", merged, count, sizeof(double), Arrays::kRequired, true));
+    if (i > 0 || parts[i] != merged) BNORM_CHECK(arrays.check_overlap());
+  }
+  return BNORM_OK;
+}
+
+}  // namespace bnorm

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every rule for arguments, each with its message. What comes out needs no further check.
+#pragma once
+#include <bnorm/bnorm.h>
+
+#include "messages.hh"
+#include "plan.hh"
+
+namespace bnorm {
+
+/// The arguments of any call in one form. NULL: not given.
+struct Call {
+  int64_t batch = 0;
+  void* tensor[kTensors] = {};
+  Affine affine = {};
+  void* mean = nullptr;
+  void* inv_std = nullptr;
+  void* running_mean = nullptr;
+  void* running_var = nullptr;
+  void* dscale = nullptr;
+  void* dshift = nullptr;
+  double average_factor = 0;
+  void* workspace = nullptr;  // NULL: to be allocated
+  const bnorm_executor* executor = nullptr;
+  Report report;
+};
+
+/// A descriptor with types resolved and strides filled in.
+bnorm_status check_desc(const bnorm_desc* in, bnorm_desc* out, Report& report);
+/// bnorm_desc_set_layout and bnorm_desc_set_axis.
+bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report);
+bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report);
+/// The other arguments of bnorm_plan_create.
+bnorm_status check_create(bnorm_plan** plan, bnorm_error* error, Report& report);
+
+/// Which arguments a call of these kinds takes.
+enum class TrainPart { kWhole, kMoments, kFinalize };
+enum class BackwardPart { kWhole, kSums, kApply };
+
+bnorm_status check_infer(const bnorm_plan* plan, const bnorm_infer_args* args, Call* call);
+bnorm_status check_train(const bnorm_plan* plan, const bnorm_train_args* args, TrainPart part, const double* moments,
+                         Call* call);
+bnorm_status check_backward(const bnorm_plan* plan, const bnorm_backward_args* args, BackwardPart part,
+                            const double* sums, Call* call);
+bnorm_status check_prepare(const bnorm_plan* plan, const bnorm_prepare_args* args, const void* coefficients,
+                           Call* call);
+bnorm_status check_normalize(const bnorm_plan* plan, const bnorm_normalize_args* args, Call* call,
+                             const void** coefficients);
+bnorm_status check_merge(const bnorm_plan* plan, int64_t n, const double* const* parts, const double* merged,
+                         bnorm_error* error, Report& report);
+
+}  // namespace bnorm
+
+/// The opaque handle of the C ABI.
+struct bnorm_plan {
+  bnorm::Plan plan;
+  bnorm_allocator allocator;  // as the descriptor gave it, or malloc and free
+};

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules of descriptors.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "overlap.hh"
+#include "rules.hh"
+#include "validate.hh"
+
+namespace bnorm {
+namespace {
+
+bnorm_status check_epsilon(double epsilon, Report& report) {
+  if (std::isfinite(epsilon) && epsilon >= 0) return BNORM_OK;
+  return report.say(BNORM_INVALID_ARGUMENT, "epsilon = %g: must be finite and >= 0", epsilon);
+}
+
+bnorm_status check_types(bnorm_desc* d, Report& report) {
+  if (d->data_type == BNORM_TYPE_DEFAULT) d->data_type = BNORM_F32;
+  if (d->param_type == BNORM_TYPE_DEFAULT) d->param_type = d->data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32;
+  if (d->stats_type == BNORM_TYPE_DEFAULT) d->stats_type = BNORM_F64;
+  BNORM_CHECK(check_range("data_type", d->data_type, BNORM_F32, BNORM_BF16, report));
+  BNORM_CHECK(check_range("param_type", d->param_type, BNORM_F32, BNORM_F64, report));
+  return check_range("stats_type", d->stats_type, BNORM_F32, BNORM_F64, report);
+}
+
+bnorm_status check_choices(const bnorm_desc& d, Report& report) {
+  BNORM_CHECK(check_range("activation", d.activation, BNORM_IDENTITY, BNORM_RELU, report));
+  BNORM_CHECK(check_range("residual_added", d.residual_added, 0, 1, report));
+  BNORM_CHECK(check_range("running_mode", d.running_mode, BNORM_RUNNING_UNSET, BNORM_RUNNING_MEAN, report));
+  BNORM_CHECK(check_range("biased_running_var", d.biased_running_var, 0, 1, report));
+  BNORM_CHECK(check_range("params_per_group", d.params_per_group, 0, 1, report));
+  BNORM_CHECK(check_range("frozen", d.frozen, 0, 1, report));
+  BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
+  if (d.channel_block != 0)
+    return report.say(BNORM_UNSUPPORTED, "channel_block = %" PRId32 ": blocked layouts are not supported; must be 0",
+                      d.channel_block);
+  BNORM_CHECK(check_epsilon(d.epsilon, report));
+  return check_factor(d.average_factor, report);
+}
+
+// 72 bytes of workspace an element at worst (one value a channel) stay far from 2^63.
+constexpr int64_t kMostElements = int64_t{1} << 52;
+
+bnorm_status check_sizes(const bnorm_desc& d, Report& report) {
+  BNORM_CHECK(check_range("groups", d.groups, 0, kMostElements, report));
+  BNORM_CHECK(check_range("batch", d.batch, 0, kMostElements, report));
+  BNORM_CHECK(check_range("channels", d.channels, 0, kMostElements, report));
+  BNORM_CHECK(check_range("spatial", d.spatial, 0, kMostElements, report));
+  // Products without the axes of no elements: per-channel arrays and blocks are sized even for an empty tensor.
+  int64_t product = 1;
+  for (const int64_t size : {d.groups, d.channels, d.batch, d.spatial})
+    if (__builtin_mul_overflow(product, std::max<int64_t>(size, 1), &product) || product > kMostElements)
+      return report.say(BNORM_INVALID_ARGUMENT,
+                        "groups * batch * channels * spatial = %" PRId64 " * %" PRId64 " * %" PRId64 " * %" PRId64
+                        ": must be at most 2^52 elements",
+                        d.groups, d.batch, d.channels, d.spatial);
+  return BNORM_OK;
+}
+
+bool is_packed(const bnorm_strides& t) { return t.g == 0 && t.n == 0 && t.c == 0 && t.s == 0; }
+
+bnorm_strides packed(const bnorm_desc& d, bnorm_layout layout) {
+  const int64_t c = std::max<int64_t>(d.channels, 1), s = std::max<int64_t>(d.spatial, 1);
+  const int64_t n = std::max<int64_t>(d.batch, 1);
+  return layout == BNORM_PLANAR ? bnorm_strides{n * c * s, c * s, s, 1} : bnorm_strides{n * c * s, c * s, 1, c};
+}
+
+constexpr bool kWrites[kTensors] = {false, true, false, true, false, true};
+
+bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, Report& report) {
+  const bnorm_strides& t = strides_of(d, tensor);
+  const char* const name = kTensorNames[tensor];
+  const Extent e = extent_of(t, {d.groups, d.batch, d.channels, d.spatial});
+  if (!e.addressable)
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
+                      "): must span less than 2^58 elements",
+                      name, t.g, t.n, t.c, t.s);
+  const bool empty = d.groups == 0 || d.batch == 0 || d.channels == 0 || d.spatial == 0;
+  if (kWrites[tensor] && !empty && !e.injective)
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
+                      "): an output may not overlap itself; each stride must cover the axes with smaller ones",
+                      name, t.g, t.n, t.c, t.s);
+  return BNORM_OK;
+}
+
+}  // namespace
+
+bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report) {
+  bnorm_desc d;
+  BNORM_CHECK(read_struct(desc, &d, "desc", report));
+  BNORM_CHECK(check_range("layout", layout, BNORM_PLANAR, BNORM_CHANNELS_LAST, report));
+  BNORM_CHECK(check_sizes(d, report));
+  desc->x = desc->y = desc->residual = desc->dx = desc->dy = desc->dresidual = packed(d, layout);
+  return BNORM_OK;
+}
+
+bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report) {
+  bnorm_desc d;
+  BNORM_CHECK(read_struct(desc, &d, "desc", report));
+  BNORM_CHECK(check_range("rank", rank, 1, INT32_MAX, report));
+  BNORM_CHECK(check_range("axis", axis, -static_cast<int64_t>(rank), rank - 1, report));
+  if (!shape) return report.say(BNORM_INVALID_ARGUMENT, "shape = NULL: must be given");
+  const int32_t channel_axis = axis < 0 ? axis + rank : axis;
+  d.groups = d.batch = d.spatial = 1;
+  for (int32_t i = 0; i < rank; ++i) {
+    char name[24];
+    std::snprintf(name, sizeof name, "shape[%" PRId32 "]", i);
+    BNORM_CHECK(check_range(name, shape[i], 0, kMostElements, report));
+    int64_t& size = i < channel_axis ? d.batch : (i > channel_axis ? d.spatial : d.channels);
+    if (i == channel_axis)
+      size = shape[i];
+    else if (__builtin_mul_overflow(size, shape[i], &size))
+      return report.say(BNORM_INVALID_ARGUMENT,
+                        "shape[%" PRId32 "] = %" PRId64 ": must be at most 2^52 elements in all", i, shape[i]);
+  }
+  BNORM_CHECK(check_sizes(d, report));
+  d.x = d.y = d.residual = d.dx = d.dy = d.dresidual = packed(d, BNORM_PLANAR);
+  std::memcpy(desc, &d, sizeof d);
+  return BNORM_OK;
+}
+
+bnorm_status check_create(bnorm_plan** plan, bnorm_error* error, Report& report) {
+  BNORM_CHECK(check_error(error, report));
+  return plan ? BNORM_OK : report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
+}
+
+bnorm_status check_desc(const bnorm_desc* in, bnorm_desc* out, Report& report) {
+  BNORM_CHECK(read_struct(in, out, "desc", report));
+  out->struct_size = sizeof(bnorm_desc);
+  BNORM_CHECK(check_types(out, report));
+  BNORM_CHECK(check_choices(*out, report));
+  BNORM_CHECK(check_sizes(*out, report));
+  for (bnorm_strides* t : {&out->x, &out->y, &out->residual, &out->dx, &out->dy, &out->dresidual})
+    if (is_packed(*t)) *t = packed(*out, BNORM_PLANAR);
+  for (int t = 0; t < kTensors; ++t) BNORM_CHECK(check_strides(*out, static_cast<Tensor>(t), report));
+  if (!out->allocator) return BNORM_OK;
+  bnorm_allocator allocator;
+  BNORM_CHECK(read_struct(out->allocator, &allocator, "allocator", report));
+  BNORM_CHECK(check_range("allocator.reserved", allocator.reserved, 0, 0, report));
+  if (!allocator.allocate || !allocator.release)
+    return report.say(BNORM_INVALID_ARGUMENT, "allocator.%s = NULL: must be given",
+                      allocator.allocate ? "release" : "allocate");
+  return BNORM_OK;
+}
+
+}  // namespace bnorm

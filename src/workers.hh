@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only file, with workers.cc, that knows threads: oneTBB, the caller's executor, or the calling thread.
+#pragma once
+#include <bnorm/bnorm.h>
+
+#include <cstdint>
+
+namespace bnorm {
+
+/// Tasks of one loop at most; the record of which have run is a byte each on the stack.
+constexpr int64_t kMostTasks = 256;
+
+/// Who runs the loops of one call.
+class Workers {
+ public:
+  /// `bytes` is the traffic of the call: small work stays on the calling thread and touches no scheduler.
+  Workers(const bnorm_executor* executor, int64_t bytes);
+
+  int64_t concurrency() const { return concurrency_; }
+
+  /// Runs task(i) once for each i in [0, n), n <= kMostTasks. False if the executor broke its contract.
+  template <class Task>
+  bool run(int64_t n, const Task& task) const {
+    return run_erased(
+        n, [](void* argument, int64_t i) { (*static_cast<const Task*>(argument))(i); },
+        const_cast<void*>(static_cast<const void*>(&task)));
+  }
+
+ private:
+  bool run_erased(int64_t n, bnorm_task task, void* argument) const;
+
+  const bnorm_executor* executor_;  // NULL: oneTBB
+  int64_t concurrency_;
+};
+
+}  // namespace bnorm
