@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+# Instruction set -> source file and flags. Each set is an OBJECT library of its own, so that no function compiled for a
+# newer CPU can stand in for one of the baseline (tests check it by nm).
+
+# Flags of one instruction set; `available` is false where the target processor has none of its kind. A set also turns
+# off what lies above it, should the user's CXXFLAGS name a newer CPU.
+function(bnorm_isa name available flags)
+  set(x86_64 FALSE)
+  set(aarch64 FALSE)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(x86_64 TRUE)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    set(aarch64 TRUE)
+  endif()
+  set(own_flags "")
+  if(name STREQUAL "generic")
+    set(fits TRUE)
+  elseif(name STREQUAL "sse42")
+    set(fits ${x86_64})
+    set(own_flags -msse4.2 -mno-avx)
+  elseif(name STREQUAL "avx2")
+    set(fits ${x86_64})
+    set(own_flags -mavx2 -mno-fma -mno-avx512f)
+  elseif(name STREQUAL "avx512")
+    set(fits ${x86_64})
+    set(own_flags -mavx2 -mno-fma -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+      # Its own headers make "undefined" vectors by self-initialization (GCC bug 105593).
+      list(APPEND own_flags -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
+  elseif(name STREQUAL "neon64")
+    set(fits ${aarch64})
+  else()
+    message(FATAL_ERROR "src/isa_list.inc names the instruction set '${name}', for which cmake/isa.cmake has no flags")
+  endif()
+  set(${available} ${fits} PARENT_SCOPE)
+  set(${flags} "${own_flags}" PARENT_SCOPE)
+endfunction()
+
+# -O3 even in debug builds: without inlining the lanes fall apart into weak functions. Nothing here may need the C++
+# runtime or share code with other files.
+set(bnorm_kernel_optimization -O3)
+if(BNORM_SANITIZE)
+  # GCC 12 needs over 4 minutes for one sanitized instruction set at -O3, 40 seconds at -O1. The bits are the same.
+  set(bnorm_kernel_optimization -O1)
+endif()
+set(bnorm_kernel_flags ${bnorm_kernel_optimization} -fno-exceptions -fno-rtti -fno-math-errno -fno-threadsafe-statics
+                       -fno-lto)
+
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS src/isa_list.inc)
+file(STRINGS src/isa_list.inc isa_lines REGEX "^BNORM_ISA_X")
+set(bnorm_kernel_targets "")     # one OBJECT library per instruction set of this build
+set(bnorm_isa_definitions "")    # BNORM_HAVE_<name>=0|1 for src/dispatch.cc
+foreach(line IN LISTS isa_lines)
+  string(REGEX REPLACE "^BNORM_ISA_X\\(([a-z0-9]+).*" "\\1" name "${line}")
+  bnorm_isa(${name} available flags)
+  if(NOT available)
+    list(APPEND bnorm_isa_definitions BNORM_HAVE_${name}=0)
+    continue()
+  endif()
+  list(APPEND bnorm_isa_definitions BNORM_HAVE_${name}=1)
+  set(target bnorm_kernels_${name})
+  add_library(${target} OBJECT src/kernels/isa_${name}.cc)
+  target_compile_options(${target} PRIVATE ${bnorm_kernel_flags} ${flags})
+  target_link_libraries(${target} PRIVATE bnorm_headers_xsimd)
+  list(APPEND bnorm_kernel_targets ${target})
+endforeach()
