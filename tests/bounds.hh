@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bounds, to first order, with every operation rounded once. u: unit roundoff of the arithmetic type A (2^-24, or 2^-53
+// for f64 data), w: 2^-53 (f64), v: of the wider of param_type and A, p: of param_type, t: of stats_type, o: of the
+// data as stored (bf16: 2^-8). The factor kSecondOrder covers products of two roundoffs, `tiny` what underflows.
+//
+// Coefficients. inv_std from running statistics: epsilon and the sum are rounded to v (halved by the root), root and
+// quotient: 3 v. gain = scale * inv_std: one v more, then u on storing: r = 4 v + u. From saved statistics inv_std is
+// given, the product is in f64: r = w + u. offset = shift - (mean - center) * gain uses the rounded gain: product and
+// difference w or v, storing u.
+// y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
+// |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
+//
+// Moments, f64. D = max |x - mean|; pivot and deltas lie within 2 D. A chain has at most 64 summands, its fold 4
+// levels, and each summand 2 roundings: 70 w of the mean |d|. One merge of the tree (L levels) rounds delta, product
+// and sum. So  E_mean = w ((140 + 8 L) D + (L + 2) (|mean| + D)). M2 of a block is sum(d^2) - sum(d)^2 / n, both at
+// most n (2 D)^2, with 74 and 145 w; a merge adds 4 w of M2 and 5 w of delta^2; a wrong mean enters delta: E_var = w
+// (220 * 4 + 36 L + 4) D^2 + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), 3 w, then t. Running:
+// difference, product, sum in f64, then p, as often as there are updates.
+//
+// Gradient sums: chains as above, L levels, G groups: dshift (70 + L + G) w of sum |dz|, dscale 4 w more of
+// sum |dz (x - mean)| |inv_std|; on storing p. Where |z| is below its own bound, ReLU's mask may fall either way: such
+// dy are added to the bounds.
+// dx = dz gain + ((x - center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w,
+// bias = -gain sum(dz) / M - (mean - center) slope with r + 3 w on the first term, 2 w on the second, u on storing.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "problem.hh"
+
+namespace bnorm_tests {
+
+using Real = long double;
+
+constexpr Real kF64 = 0x1p-53L;
+constexpr Real kSecondOrder = 1 + 0x1p-6L;
+
+inline Real roundoff(bnorm_type type) { return type == BNORM_F64 ? kF64 : (type == BNORM_BF16 ? 0x1p-8L : 0x1p-24L); }
+
+struct Roundoffs {
+  Real u, v, p, t, o, tiny;
+};
+
+inline Roundoffs roundoffs(const Case& k) {
+  Roundoffs r;
+  r.u = k.data == BNORM_F64 ? kF64 : 0x1p-24L;
+  r.p = roundoff(k.param);
+  r.v = std::min(r.u, r.p);
+  r.t = roundoff(k.stats);
+  r.o = roundoff(k.data);
+  r.tiny = k.data == BNORM_F64 ? 8 * std::numeric_limits<double>::denorm_min()
+                               : 8 * static_cast<Real>(std::numeric_limits<float>::denorm_min());
+  if (k.data == BNORM_BF16) r.tiny *= 65536;
+  return r;
+}
+
+/// One group's and channel's statistics as the coefficients take them, and how far each may be off.
+struct Statistics {
+  Real mean = 0, inv_std = 0, mean_error = 0, inv_std_error = 0;
+  Real gain_error = 0;  // r above: relative error of gain beyond that of inv_std
+};
+
+struct Affine {
+  Real scale, shift;
+};
+
+inline Affine affine(const Problem& p, int64_t g, int64_t c) {
+  const size_t i = p.param_index(g, c);
+  return {p.has(kNoScale) ? static_cast<Real>(p.inputs().scale[i]) : 1,
+          p.has(kNoShift) ? static_cast<Real>(p.inputs().shift[i]) : 0};
+}
+
+inline Real inverse_root(Real sum) { return sum == 0 ? 0 : 1 / std::sqrt(sum); }
+
+inline Statistics running_statistics(const Problem& p, int64_t g, int64_t c) {
+  const Roundoffs e = roundoffs(p.config());
+  const size_t i = p.running_index(g, c);
+  Statistics s;
+  s.mean = p.inputs().running_mean[i];
+  s.inv_std = inverse_root(static_cast<Real>(p.inputs().running_var[i]) + static_cast<Real>(p.config().epsilon));
+  s.gain_error = 4 * e.v + e.u;
+  return s;
+}
+
+/// z without residual and its bound.
+struct Normalized {
+  Real z, bound;
+};
+
+inline Normalized normalized(const Roundoffs& e, const Statistics& s, const Affine& a, Real x) {
+  const Real gain = a.scale * s.inv_std, d = x - s.mean, z = d * gain + a.shift;
+  const Real rest = e.u * std::fabs(s.mean);  // |mean - center| at most
+  const Real offset = std::fabs(a.shift) + rest * std::fabs(gain);
+  Real bound = std::fabs(d * gain) * s.gain_error + (std::fabs(d) + rest) * std::fabs(gain) * 2 * e.u +
+               rest * std::fabs(gain) * e.v + offset * (e.v + e.u) + e.u * std::fabs(z);
+  bound += std::fabs(a.scale) * (s.inv_std * s.mean_error + std::fabs(d) * s.inv_std_error);
+  return {z, bound};
+}
+
+/// Levels of the merge tree: blocks hold at least 512 positions (64 strips of at least 8).
+inline Real tree_levels(int64_t count) {
+  Real levels = 0;
+  for (int64_t blocks = count / 512 + 1; blocks > 1; blocks = (blocks + 1) / 2) ++levels;
+  return levels;
+}
+
+}  // namespace bnorm_tests

@@ -1,0 +1,110 @@
+"""The NumPy face itself: memory orders, types, groups, messages."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from bnorm_abi import BnormError, NonfiniteWarning, Plan
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(6, 5, 4, 3)).astype(np.float32)
+
+
+def test_strides_are_used_where_the_array_lies(library, x):
+    """A reversed, transposed slice of a larger array gives the bits of its packed copy."""
+    big = np.zeros((4, 3, 12, 5), np.float32)
+    view = big[:, :, ::-2].transpose(2, 3, 0, 1)
+    view[...] = x
+    expected, mean, inv_std = Plan(library, x.shape, axes="NCHW").train(x)
+    y, other_mean, other_inv_std = Plan(library, x.shape, axes="NCHW", like={"x": view, "y": view}).train(view, y=view)
+    assert y is view
+    assert np.array_equal(y, expected)
+    assert np.array_equal(mean, other_mean) and np.array_equal(inv_std, other_inv_std)
+    assert not big[:, :, ::2].any()  # between the slices nothing was written
+
+
+@pytest.mark.parametrize("data_type", [np.float32, np.float64])
+def test_backward_against_the_formula(library, x, data_type):
+    x = x.astype(data_type)
+    dy = np.random.default_rng(1).normal(size=x.shape).astype(data_type)
+    scale = np.linspace(0.5, 2, 5, dtype=data_type)
+    plan = Plan(library, x.shape, axes="NCHW", data_type=data_type)
+    _, mean, inv_std = plan.train(x, scale)
+    gradients = plan.backward(x, dy, scale, mean=mean, inv_std=inv_std)
+    wide, axes, channel = x.astype(np.longdouble), (0, 2, 3), (1, 5, 1, 1)
+    centered = wide - wide.mean(axis=axes, keepdims=True)
+    normalized = centered / np.sqrt((centered**2).mean(axis=axes, keepdims=True) + np.longdouble(1e-5))
+    dscale, dshift = (dy * normalized).sum(axis=axes), dy.astype(np.longdouble).sum(axis=axes)
+    gain = scale.reshape(channel) * normalized / np.where(centered == 0, 1, centered)
+    dx = gain * (dy - (dshift.reshape(channel) + normalized * dscale.reshape(channel)) / (x.size // 5))
+    # The terms of dx are of order 10 and of the sums of order 100: both bounds are some 40 roundings.
+    unit = float(np.finfo(data_type).eps) / 2
+    assert np.max(np.abs(gradients.dx - dx)) < 400 * unit
+    assert np.max(np.abs(gradients.dscale - dscale)) < 4000 * unit
+    assert np.max(np.abs(gradients.dshift - dshift)) < 4000 * unit
+
+
+@pytest.mark.parametrize("data_type", [ml_dtypes.bfloat16, np.uint16], ids=["bfloat16", "uint16"])
+def test_bfloat16_data(library, x, data_type):
+    """bf16 data is normalized in f32 and rounded once: as the f32 call on the same values, rounded by ml_dtypes."""
+    short = x.astype(ml_dtypes.bfloat16)
+    y, mean, _ = Plan(library, x.shape, axes="NCHW", data_type=data_type).train(short.view(data_type))
+    expected, expected_mean, _ = Plan(library, x.shape, axes="NCHW").train(short.astype(np.float32))
+    assert y.dtype == data_type
+    assert np.array_equal(y.view(np.uint16), expected.astype(ml_dtypes.bfloat16).view(np.uint16))
+    assert np.array_equal(mean, expected_mean)
+
+
+def test_residual_and_relu(library, x):
+    residual = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    plain, _, _ = Plan(library, x.shape, axes="NCHW").train(x)
+    fused = Plan(library, x.shape, axes="NCHW", activation="relu", residual_added=True)
+    y, mean, inv_std = fused.train(x, residual=residual)
+    assert np.array_equal(y, np.maximum(plain + residual, 0))
+    wanted = ("dx", "dscale", "dshift", "dresidual")
+    gradients = fused.backward(x, np.ones_like(x), mean=mean, inv_std=inv_std, y=y, wanted=wanted)
+    assert np.array_equal(gradients.dresidual, (y > 0).astype(np.float32))
+
+
+def test_smaller_batch_than_the_plan(library, x):
+    large, small = (Plan(library, (batch, 5, 4, 3), axes="NCHW") for batch in (6, 2))
+    assert np.array_equal(large.train(x[:2])[0], small.train(x[:2])[0])
+
+
+def test_refusal_carries_the_message_of_bnorm(library, x):
+    with pytest.raises(BnormError, match="epsilon") as raised:
+        Plan(library, x.shape, axes="NCHW", epsilon=-1)
+    assert raised.value.status == "INVALID_ARGUMENT"
+
+
+def test_guard_warns(library, x):
+    x[0, 2] = np.nan
+    plan = Plan(library, x.shape, axes="NCHW", guard=True)
+    running = {"running_mean": np.zeros(5, np.float32), "running_var": np.ones(5, np.float32)}
+    with pytest.warns(NonfiniteWarning):
+        plan.train(x, **running)
+    assert running["running_mean"][2] == 0 and running["running_var"][2] == 1
+    assert np.all(np.delete(running["running_mean"], 2) != 0)
+
+
+def test_wrong_arrays_are_refused(library, x):
+    plan = Plan(library, x.shape, axes="NCHW")
+    with pytest.raises(TypeError, match="x has dtype float64, the plan has float32"):
+        plan.train(x.astype(np.float64))
+    with pytest.raises(ValueError, match="y has byte strides"):
+        plan.train(x, y=np.asfortranarray(x))
+    with pytest.raises(ValueError, match="x has shape"):
+        plan.train(x[:, :4])
+    with pytest.raises(ValueError, match="differ in shape"):
+        plan.train(x, y=np.empty_like(x[:2]))
+    with pytest.raises(ValueError, match="scale has shape"):
+        plan.train(x, np.ones(4, np.float32))
+    constant = np.zeros(5, np.float32)
+    constant.flags.writeable = False
+    with pytest.raises(ValueError, match="running_mean must be writeable"):
+        plan.train(x, running_mean=constant)
+    with pytest.raises(ValueError, match="do not merge"):
+        Plan(library, x.shape, axes="NCHW", like={"x": np.zeros((6, 5, 4, 4), np.float32)[..., :3]})

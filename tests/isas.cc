@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "isas.hh"
+
+#include <bnorm/bnorm.h>
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace bnorm_tests {
+
+IsaScope::IsaScope(const std::string& name) {
+  const char* const before = std::getenv("BNORM_ISA");
+  was_set_ = before != nullptr;
+  if (was_set_) before_ = before;
+  setenv("BNORM_ISA", name.c_str(), 1);
+}
+
+IsaScope::~IsaScope() {
+  if (was_set_)
+    setenv("BNORM_ISA", before_.c_str(), 1);
+  else
+    unsetenv("BNORM_ISA");
+}
+
+const std::vector<std::string>& isas() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> usable;
+    std::string skipped;
+    for (const char* const name : {"avx512", "avx2", "sse42", "neon64", "generic"}) {
+      const IsaScope scope(name);
+      bnorm_desc desc = BNORM_DESC_INIT;
+      desc.channels = 1;
+      bnorm_plan* plan = nullptr;
+      const bnorm_status status = bnorm_plan_create(&plan, &desc, nullptr);
+      bnorm_plan_destroy(plan);
+      if (status == BNORM_OK) {
+        usable.emplace_back(name);
+      } else {
+        CHECK(status == BNORM_UNSUPPORTED);
+        skipped += std::string(" ") + name;
+      }
+    }
+    std::printf("ISAs not on this machine, skipped:%s\n", skipped.empty() ? " none" : skipped.c_str());
+    return usable;
+  }();
+  return names;
+}
+
+}  // namespace bnorm_tests

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The layout of every public struct on LP64, as numbers: fields may be appended, nothing else may change. Compiled as
+ * strict C99, which proves the header to be C as well. */
+#include <bnorm/bnorm.h>
+#include <stdio.h>
+
+static int failures = 0;
+
+static void expect(const char* what, size_t actual, size_t expected) {
+  if (actual == expected) return;
+  printf("%s is %lu, expected %lu\n", what, (unsigned long)actual, (unsigned long)expected);
+  ++failures;
+}
+
+#define STRUCT(type, bytes) expect("sizeof(" #type ")", sizeof(type), bytes)
+#define FIELD(type, field, bytes) expect("offsetof(" #type ", " #field ")", offsetof(type, field), bytes)
+
+static void bnorm_error_layout(void) {
+  STRUCT(bnorm_error, 256);
+  FIELD(bnorm_error, struct_size, 0);
+  FIELD(bnorm_error, status, 4);
+  FIELD(bnorm_error, message, 8);
+}
+
+static void bnorm_strides_layout(void) {
+  STRUCT(bnorm_strides, 32);
+  FIELD(bnorm_strides, g, 0);
+  FIELD(bnorm_strides, n, 8);
+  FIELD(bnorm_strides, c, 16);
+  FIELD(bnorm_strides, s, 24);
+}
+
+static void bnorm_allocator_layout(void) {
+  STRUCT(bnorm_allocator, 32);
+  FIELD(bnorm_allocator, struct_size, 0);
+  FIELD(bnorm_allocator, reserved, 4);
+  FIELD(bnorm_allocator, context, 8);
+  FIELD(bnorm_allocator, allocate, 16);
+  FIELD(bnorm_allocator, release, 24);
+}
+
+static void bnorm_desc_layout(void) {
+  STRUCT(bnorm_desc, 296);
+  FIELD(bnorm_desc, struct_size, 0);
+  FIELD(bnorm_desc, data_type, 4);
+  FIELD(bnorm_desc, param_type, 8);
+  FIELD(bnorm_desc, stats_type, 12);
+  FIELD(bnorm_desc, groups, 16);
+  FIELD(bnorm_desc, batch, 24);
+  FIELD(bnorm_desc, channels, 32);
+  FIELD(bnorm_desc, spatial, 40);
+  FIELD(bnorm_desc, x, 48);
+  FIELD(bnorm_desc, y, 80);
+  FIELD(bnorm_desc, residual, 112);
+  FIELD(bnorm_desc, dx, 144);
+  FIELD(bnorm_desc, dy, 176);
+  FIELD(bnorm_desc, dresidual, 208);
+  FIELD(bnorm_desc, activation, 240);
+  FIELD(bnorm_desc, residual_added, 244);
+  FIELD(bnorm_desc, running_mode, 248);
+  FIELD(bnorm_desc, biased_running_var, 252);
+  FIELD(bnorm_desc, params_per_group, 256);
+  FIELD(bnorm_desc, frozen, 260);
+  FIELD(bnorm_desc, guard, 264);
+  FIELD(bnorm_desc, channel_block, 268);
+  FIELD(bnorm_desc, epsilon, 272);
+  FIELD(bnorm_desc, average_factor, 280);
+  FIELD(bnorm_desc, allocator, 288);
+}
+
+static void bnorm_executor_layout(void) {
+  STRUCT(bnorm_executor, 24);
+  FIELD(bnorm_executor, struct_size, 0);
+  FIELD(bnorm_executor, concurrency, 4);
+  FIELD(bnorm_executor, context, 8);
+  FIELD(bnorm_executor, parallel_for, 16);
+}
+
+static void bnorm_infer_args_layout(void) {
+  STRUCT(bnorm_infer_args, 104);
+  FIELD(bnorm_infer_args, struct_size, 0);
+  FIELD(bnorm_infer_args, reserved, 4);
+  FIELD(bnorm_infer_args, batch, 8);
+  FIELD(bnorm_infer_args, x, 16);
+  FIELD(bnorm_infer_args, residual, 24);
+  FIELD(bnorm_infer_args, y, 32);
+  FIELD(bnorm_infer_args, scale, 40);
+  FIELD(bnorm_infer_args, shift, 48);
+  FIELD(bnorm_infer_args, running_mean, 56);
+  FIELD(bnorm_infer_args, running_var, 64);
+  FIELD(bnorm_infer_args, workspace, 72);
+  FIELD(bnorm_infer_args, workspace_bytes, 80);
+  FIELD(bnorm_infer_args, executor, 88);
+  FIELD(bnorm_infer_args, error, 96);
+}
+
+static void bnorm_train_args_layout(void) {
+  STRUCT(bnorm_train_args, 128);
+  FIELD(bnorm_train_args, struct_size, 0);
+  FIELD(bnorm_train_args, reserved, 4);
+  FIELD(bnorm_train_args, batch, 8);
+  FIELD(bnorm_train_args, x, 16);
+  FIELD(bnorm_train_args, residual, 24);
+  FIELD(bnorm_train_args, y, 32);
+  FIELD(bnorm_train_args, scale, 40);
+  FIELD(bnorm_train_args, shift, 48);
+  FIELD(bnorm_train_args, mean, 56);
+  FIELD(bnorm_train_args, inv_std, 64);
+  FIELD(bnorm_train_args, running_mean, 72);
+  FIELD(bnorm_train_args, running_var, 80);
+  FIELD(bnorm_train_args, average_factor, 88);
+  FIELD(bnorm_train_args, workspace, 96);
+  FIELD(bnorm_train_args, workspace_bytes, 104);
+  FIELD(bnorm_train_args, executor, 112);
+  FIELD(bnorm_train_args, error, 120);
+}
+
+static void bnorm_backward_args_layout(void) {
+  STRUCT(bnorm_backward_args, 152);
+  FIELD(bnorm_backward_args, struct_size, 0);
+  FIELD(bnorm_backward_args, reserved, 4);
+  FIELD(bnorm_backward_args, batch, 8);
+  FIELD(bnorm_backward_args, x, 16);
+  FIELD(bnorm_backward_args, y, 24);
+  FIELD(bnorm_backward_args, dy, 32);
+  FIELD(bnorm_backward_args, scale, 40);
+  FIELD(bnorm_backward_args, shift, 48);
+  FIELD(bnorm_backward_args, mean, 56);
+  FIELD(bnorm_backward_args, inv_std, 64);
+  FIELD(bnorm_backward_args, running_mean, 72);
+  FIELD(bnorm_backward_args, running_var, 80);
+  FIELD(bnorm_backward_args, dx, 88);
+  FIELD(bnorm_backward_args, dresidual, 96);
+  FIELD(bnorm_backward_args, dscale, 104);
+  FIELD(bnorm_backward_args, dshift, 112);
+  FIELD(bnorm_backward_args, workspace, 120);
+  FIELD(bnorm_backward_args, workspace_bytes, 128);
+  FIELD(bnorm_backward_args, executor, 136);
+  FIELD(bnorm_backward_args, error, 144);
+}
+
+static void bnorm_prepare_args_layout(void) {
+  STRUCT(bnorm_prepare_args, 64);
+  FIELD(bnorm_prepare_args, struct_size, 0);
+  FIELD(bnorm_prepare_args, reserved, 4);
+  FIELD(bnorm_prepare_args, mean, 8);
+  FIELD(bnorm_prepare_args, inv_std, 16);
+  FIELD(bnorm_prepare_args, running_mean, 24);
+  FIELD(bnorm_prepare_args, running_var, 32);
+  FIELD(bnorm_prepare_args, scale, 40);
+  FIELD(bnorm_prepare_args, shift, 48);
+  FIELD(bnorm_prepare_args, error, 56);
+}
+
+static void bnorm_normalize_args_layout(void) {
+  STRUCT(bnorm_normalize_args, 64);
+  FIELD(bnorm_normalize_args, struct_size, 0);
+  FIELD(bnorm_normalize_args, reserved, 4);
+  FIELD(bnorm_normalize_args, batch, 8);
+  FIELD(bnorm_normalize_args, x, 16);
+  FIELD(bnorm_normalize_args, residual, 24);
+  FIELD(bnorm_normalize_args, y, 32);
+  FIELD(bnorm_normalize_args, coefficients, 40);
+  FIELD(bnorm_normalize_args, executor, 48);
+  FIELD(bnorm_normalize_args, error, 56);
+}
+
+/* The INIT macros set the size and the defaults that are not zero. */
+static void initializers(void) {
+  const bnorm_error error = BNORM_ERROR_INIT;
+  const bnorm_allocator allocator = BNORM_ALLOCATOR_INIT;
+  const bnorm_desc desc = BNORM_DESC_INIT;
+  const bnorm_executor executor = BNORM_EXECUTOR_INIT;
+  const bnorm_infer_args infer = BNORM_INFER_ARGS_INIT;
+  const bnorm_train_args train = BNORM_TRAIN_ARGS_INIT;
+  const bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
+  const bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
+  const bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
+  expect("error.struct_size", error.struct_size, sizeof error);
+  expect("allocator.struct_size", allocator.struct_size, sizeof allocator);
+  expect("desc.struct_size", desc.struct_size, sizeof desc);
+  expect("executor.struct_size", executor.struct_size, sizeof executor);
+  expect("infer.struct_size", infer.struct_size, sizeof infer);
+  expect("train.struct_size", train.struct_size, sizeof train);
+  expect("backward.struct_size", backward.struct_size, sizeof backward);
+  expect("prepare.struct_size", prepare.struct_size, sizeof prepare);
+  expect("normalize.struct_size", normalize.struct_size, sizeof normalize);
+  expect("desc.groups", (size_t)desc.groups, 1);
+  expect("desc.spatial", (size_t)desc.spatial, 1);
+  expect("desc.epsilon == 1e-5", desc.epsilon == 1e-5, 1);
+  expect("desc.average_factor == 0.1", desc.average_factor == 0.1, 1);
+  expect("executor.concurrency", (size_t)executor.concurrency, 1);
+  expect("infer.batch == BNORM_PLAN_BATCH", infer.batch == BNORM_PLAN_BATCH, 1);
+  expect("train.batch == BNORM_PLAN_BATCH", train.batch == BNORM_PLAN_BATCH, 1);
+  expect("train.average_factor == BNORM_PLAN_FACTOR", train.average_factor == BNORM_PLAN_FACTOR, 1);
+  expect("backward.batch == BNORM_PLAN_BATCH", backward.batch == BNORM_PLAN_BATCH, 1);
+  expect("normalize.batch == BNORM_PLAN_BATCH", normalize.batch == BNORM_PLAN_BATCH, 1);
+}
+
+int main(void) {
+  bnorm_error_layout();
+  bnorm_strides_layout();
+  bnorm_allocator_layout();
+  bnorm_desc_layout();
+  bnorm_executor_layout();
+  bnorm_infer_args_layout();
+  bnorm_train_args_layout();
+  bnorm_backward_args_layout();
+  bnorm_prepare_args_layout();
+  bnorm_normalize_args_layout();
+  initializers();
+  expect("bnorm_version()", (size_t)bnorm_version(),
+         BNORM_VERSION_MAJOR * 1000000 + BNORM_VERSION_MINOR * 1000 + BNORM_VERSION_PATCH);
+  expect("bnorm_numerics_version()", (size_t)bnorm_numerics_version(), BNORM_NUMERICS_VERSION);
+  return failures > 0;
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// One batch-normalization problem: a case (what varies), its inputs, and how every operation of the C ABI is run on it.
+#pragma once
+#include <bnorm/bnorm.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tensor.hh"
+
+namespace bnorm_tests {
+
+enum class Operation { kInfer, kPrepared, kTrain, kParts, kBackward, kBackwardParts };
+constexpr int kOperations = 6;
+
+/// Strides of the six tensors. kMixed gives each tensor a different one of the others.
+enum class Layout { kPlanar, kChannelsLast, kSlices, kPermuted, kReversed, kMixed };
+constexpr int kLayouts = 6;
+
+/// Optional arguments that a case leaves NULL.
+enum : unsigned {
+  kNoScale = 1,
+  kNoShift = 2,
+  kNoSaved = 4,
+  kNoRunningMean = 8,
+  kNoRunningVar = 16,
+  kNoDx = 32,
+  kNoDresidual = 64,
+  kNoDscale = 128,
+  kNoDshift = 256,
+};
+
+enum class Values {
+  kNormal,   // N(mu, sigma)
+  kIntegers  // small dyadic fractions made by integer arithmetic: the same on every machine and libm
+};
+
+struct Case {
+  Shape shape;         // n: the plan's batch
+  int64_t batch = -1;  // of the call; -1: the plan's
+  bnorm_type data = BNORM_F32, param = BNORM_F32, stats = BNORM_F64;
+  Layout layout = Layout::kPlanar;
+  bool relu = false, residual = false, in_place = false, params_per_group = false, frozen = false;
+  bool biased = false, guard = false, give_workspace = true;
+  bnorm_running_mode mode = BNORM_RUNNING_UNSET;
+  unsigned nulls = 0;
+  size_t misalignment = 0;  // elements
+  Placement placement = Placement::kHeap;
+  Values values = Values::kNormal;
+  double mu = 0, sigma = 1, epsilon = 1e-5, average_factor = 0.1;
+  uint64_t seed = 1;
+};
+
+/// Text that names a case in a failure.
+std::string describe(const Case& c);
+
+/// Logical values, [g][n][c][s] or [g][c]; empty where the case has none.
+struct Inputs {
+  std::vector<double> x, residual, dy, y;
+  std::vector<double> scale, shift, running_mean, running_var;
+  std::vector<double> mean, inv_std;  // for backward: of x, rounded to stats_type
+};
+
+struct Outputs {
+  bnorm_status status = BNORM_OK;
+  std::vector<double> y, mean, inv_std, running_mean, running_var, dx, dresidual, dscale, dshift;
+};
+
+/// "" if both hold the same bits, else the name and index of the first difference.
+std::string difference(const Outputs& a, const Outputs& b);
+
+class Problem {
+ public:
+  explicit Problem(const Case& c);
+
+  const Case& config() const { return case_; }
+  const bnorm_desc& desc() const { return desc_; }
+  Inputs& inputs() { return inputs_; }
+  const Inputs& inputs() const { return inputs_; }
+  /// Shape of the call.
+  const Shape& shape() const { return shape_; }
+
+  bool has(unsigned null) const { return (case_.nulls & null) == 0; }
+  size_t param_index(int64_t g, int64_t c) const {
+    return static_cast<size_t>((case_.params_per_group ? g * shape_.c : 0) + c);
+  }
+  size_t running_index(int64_t g, int64_t c) const {
+    return static_cast<size_t>((case_.mode == BNORM_RUNNING_PER_GROUP ? g * shape_.c : 0) + c);
+  }
+  size_t index(int64_t g, int64_t n, int64_t c, int64_t s) const {
+    return static_cast<size_t>(((g * shape_.n + n) * shape_.c + c) * shape_.s + s);
+  }
+
+  /// Runs one operation with the ISA of the moment on fresh buffers, and fails the current test if the call does not
+  /// return OK (NONFINITE with a guard) or has touched anything but its outputs.
+  Outputs run(Operation operation, const bnorm_executor* executor) const;
+
+ private:
+  void make_inputs();
+  void make_saved_statistics();
+  void make_forward_output();
+
+  Case case_;
+  Shape shape_;
+  bnorm_desc desc_;
+  Inputs inputs_;
+};
+
+}  // namespace bnorm_tests

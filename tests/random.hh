@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random numbers that depend on the seed alone.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+
+namespace bnorm_tests {
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+
+  /// SplitMix64 (Steele, Lea and Flood 2014).
+  uint64_t bits() {
+    uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  uint64_t below(uint64_t n) { return bits() % n; }
+  /// In (0, 1).
+  double uniform() { return (static_cast<double>(bits() >> 12) + 0.5) * 0x1p-52; }
+  /// N(0, 1) by Box and Muller.
+  double normal() {
+    const double radius = std::sqrt(-2 * std::log(uniform()));
+    return radius * std::cos(2 * std::numbers::pi * uniform());
+  }
+  /// A multiple of 1/256 in [-2, 2], without rounding or libm.
+  double fraction() { return (static_cast<double>(below(1025)) - 512) / 256; }
+
+ private:
+  uint64_t state_;
+};
+
+}  // namespace bnorm_tests

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients in long double, from the sums; bounds.hh derives the bounds.
+#include "bounds.hh"
+#include "reference.hh"
+
+namespace bnorm_tests {
+namespace {
+
+/// Per group and channel: what backward sums, with bounds.
+struct Sums {
+  Real dz = 0, dz_x = 0, dz_error = 0, dz_x_error = 0;
+};
+
+/// dz, and how far it may be off where ReLU's mask is in doubt.
+struct Gradient {
+  Real dz, doubt;
+};
+
+class Backward {
+ public:
+  explicit Backward(const Problem& p) : p_(p), k_(p.shape()), e_(roundoffs(p.config())) {}
+
+  Expected expect() {
+    for (int64_t g = 0; g < k_.g; ++g)
+      for (int64_t c = 0; c < k_.c; ++c) sums_.push_back(sums(g, c));
+    Expected r;
+    for (int64_t g = 0; g < k_.g; ++g)
+      for (int64_t n = 0; n < k_.n; ++n)
+        for (int64_t c = 0; c < k_.c; ++c)
+          for (int64_t s = 0; s < k_.s; ++s) add_element(r, g, c, p_.index(g, n, c, s));
+    if (!p_.config().residual || !p_.has(kNoDresidual)) r.dresidual = {};
+    if (!p_.has(kNoDx)) r.dx = {};
+    add_parameters(r);
+    return r;
+  }
+
+ private:
+  Statistics statistics(int64_t g, int64_t c) const {
+    if (p_.config().frozen) return running_statistics(p_, g, c);
+    Statistics s;
+    const size_t i = static_cast<size_t>(g * k_.c + c);
+    s.mean = p_.inputs().mean[i];
+    s.inv_std = p_.inputs().inv_std[i];
+    s.gain_error = kF64 + e_.u;
+    return s;
+  }
+
+  Gradient gradient(const Statistics& s, const Affine& a, size_t i) const {
+    const Real dy = p_.inputs().dy[i];
+    if (!p_.config().relu) return {dy, 0};
+    if (p_.config().residual) return {p_.inputs().y[i] > 0 ? dy : 0, 0};
+    const Normalized n = normalized(e_, s, a, p_.inputs().x[i]);
+    return {n.z > 0 ? dy : 0, std::fabs(n.z) <= kSecondOrder * n.bound + e_.tiny ? std::fabs(dy) : 0};
+  }
+
+  Sums sums(int64_t g, int64_t c) const {
+    const Statistics s = statistics(g, c);
+    const Affine a = affine(p_, g, c);
+    Sums r;
+    Real size = 0, size_x = 0;
+    for (int64_t n = 0; n < k_.n; ++n)
+      for (int64_t position = 0; position < k_.s; ++position) {
+        const size_t i = p_.index(g, n, c, position);
+        const Gradient dz = gradient(s, a, i);
+        const Real d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
+        r.dz += dz.dz;
+        r.dz_x += dz.dz * d;
+        size += std::fabs(dz.dz);
+        size_x += std::fabs(dz.dz * d);
+        r.dz_error += dz.doubt;
+        r.dz_x_error += dz.doubt * std::fabs(d);
+      }
+    const Real levels = tree_levels(k_.count());
+    r.dz_error += kSecondOrder * (70 + levels) * kF64 * size;
+    r.dz_x_error += kSecondOrder * (72 + levels) * kF64 * size_x;
+    return r;
+  }
+
+  void add_element(Expected& r, int64_t g, int64_t c, size_t i) const {
+    const Statistics s = statistics(g, c);
+    const Affine a = affine(p_, g, c);
+    const Gradient dz = gradient(s, a, i);
+    r.dresidual.add(dz.dz, dz.doubt);
+    const Real gain = a.scale * s.inv_std, u = e_.u;
+    Real dx = dz.dz * gain, bound = std::fabs(dx) * (s.gain_error + u) + dz.doubt * std::fabs(gain);
+    if (!p_.config().frozen) {
+      const Sums& sum = sums_[static_cast<size_t>(g * k_.c + c)];
+      const Real count = static_cast<Real>(k_.count()), d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
+      const Real rest = u * std::fabs(s.mean), steep = gain * s.inv_std * s.inv_std / count;
+      const Real slope = std::fabs(steep * sum.dz_x), level = std::fabs(gain * sum.dz / count);
+      const Real inner = -d * steep * sum.dz_x - gain * sum.dz / count;
+      bound += std::fabs(d) * slope * (s.gain_error + u + 5 * kF64) + (std::fabs(d) + rest) * slope * 2 * u;
+      bound += level * (s.gain_error + 3 * kF64) + rest * slope * 2 * kF64 + (level + rest * slope) * u;
+      bound += u * std::fabs(inner);
+      bound += std::fabs(gain) * sum.dz_error / count + std::fabs(steep * d) * sum.dz_x_error;
+      dx += inner;
+      bound += u * std::fabs(dx);
+    }
+    if (p_.config().data == BNORM_BF16) bound += e_.o * (std::fabs(dx) + bound);
+    r.dx.add(dx, kSecondOrder * bound + e_.tiny);
+  }
+
+  void add_parameters(Expected& r) const {
+    const int64_t sets = p_.config().params_per_group ? k_.g : 1;
+    for (int64_t set = 0; set < sets; ++set)
+      for (int64_t c = 0; c < k_.c; ++c) {
+        Real dshift = 0, dscale = 0, dshift_error = 0, dscale_error = 0, size = 0, size_x = 0;
+        const bool one = p_.config().params_per_group;
+        for (int64_t g = one ? set : 0; g < (one ? set + 1 : k_.g); ++g) {
+          const Statistics s = statistics(g, c);
+          const Sums& sum = sums_[static_cast<size_t>(g * k_.c + c)];
+          dshift += sum.dz;
+          dscale += sum.dz_x * s.inv_std;
+          size += std::fabs(sum.dz);
+          size_x += std::fabs(sum.dz_x * s.inv_std);
+          dshift_error += sum.dz_error;
+          dscale_error += sum.dz_x_error * s.inv_std;
+        }
+        const Real own = p_.config().frozen ? 3 * e_.v : 0;  // of inv_std
+        dshift_error += size * static_cast<Real>(k_.g) * kF64;
+        dscale_error += size_x * (static_cast<Real>(k_.g + 2) * kF64 + own);
+        dshift_error += e_.p * (std::fabs(dshift) + dshift_error);
+        dscale_error += e_.p * (std::fabs(dscale) + dscale_error);
+        if (p_.has(kNoDshift)) r.dshift.add(dshift, kSecondOrder * dshift_error);
+        if (p_.has(kNoDscale)) r.dscale.add(dscale, kSecondOrder * dscale_error);
+      }
+  }
+
+  const Problem& p_;
+  const Shape& k_;
+  Roundoffs e_;
+  std::vector<Sums> sums_;
+};
+
+}  // namespace
+
+Expected expect_backward(const Problem& problem) { return Backward(problem).expect(); }
+
+}  // namespace bnorm_tests

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the operations of a problem: lays out buffers, fills argument structs, checks that only outputs were written.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <optional>
+
+#include "plan.hh"
+#include "problem.hh"
+
+namespace bnorm_tests {
+namespace {
+
+/// Buffers of one call. Tensors and arrays that the case leaves out stay empty.
+class Call {
+ public:
+  Call(const Problem& p, const bnorm_executor* executor)
+      : p_(p), k_(p.config()), executor_(executor), plan_(make_plan(p.desc())) {
+    const size_t bytes = bnorm_plan_workspace_size(plan_.get());
+    workspace_.emplace(k_.give_workspace ? bytes : 0, k_.placement, k_.misalignment);
+  }
+
+  void infer(Outputs& out) {
+    make_forward();
+    make_running(true);
+    bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
+    fill_common(a);
+    a.residual = data(residual_);
+    a.y = y();
+    a.shift = data(shift_);
+    a.running_mean = data(running_mean_);
+    a.running_var = data(running_var_);
+    out.status = finish(bnorm_infer(plan_.get(), &a));
+    out.y = forward_output();
+  }
+
+  void prepared(Outputs& out) {
+    make_forward();
+    make_running(true);
+    const size_t bytes = bnorm_plan_coefficients_size(plan_.get());
+    Memory coefficients(bytes, bytes % 8 == 0 ? k_.placement : Placement::kHeap);
+    bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
+    a.running_mean = data(running_mean_);
+    a.running_var = data(running_var_);
+    prepare(a, coefficients);
+    normalize(out, coefficients);
+  }
+
+  void train(Outputs& out) {
+    make_forward();
+    make_training_outputs();
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    fill_common(a);
+    a.residual = data(residual_);
+    a.y = y();
+    a.shift = data(shift_);
+    fill_statistics(a);
+    out.status = finish(bnorm_train(plan_.get(), &a), k_.guard);
+    out.y = forward_output();
+    read_statistics(out);
+  }
+
+  void parts(Outputs& out) {
+    make_forward();
+    make_training_outputs();
+    Array moments(BNORM_F64, bnorm_plan_partials_count(plan_.get()), k_.placement, 0);
+    double* const buffer = static_cast<double*>(moments.data());
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    fill_call(a);
+    a.x = data(x_);
+    finish(bnorm_moments(plan_.get(), &a, buffer));
+    const double* const all[] = {buffer};
+    finish(bnorm_moments_merge(plan_.get(), 1, all, buffer, &error_));
+
+    // Coefficients need the saved pair even where the case does not ask for it.
+    make_array(mean_, k_.stats, static_cast<size_t>(p_.shape().g * p_.shape().c));
+    make_array(inv_std_, k_.stats, static_cast<size_t>(p_.shape().g * p_.shape().c));
+    bnorm_train_args f = BNORM_TRAIN_ARGS_INIT;
+    f.error = &error_;
+    fill_statistics(f);
+    out.status = finish(bnorm_moments_finalize(plan_.get(), buffer, &f), k_.guard);
+    Memory coefficients(bnorm_plan_coefficients_size(plan_.get()), Placement::kHeap);
+    bnorm_prepare_args b = BNORM_PREPARE_ARGS_INIT;
+    b.mean = data(mean_);
+    b.inv_std = data(inv_std_);
+    prepare(b, coefficients);
+    const bnorm_status status = out.status;
+    normalize(out, coefficients);
+    out.status = status;
+    if (!p_.has(kNoSaved)) mean_.reset(), inv_std_.reset();
+    read_statistics(out);
+  }
+
+  void backward(Outputs& out, bool in_parts) {
+    bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
+    make_backward_inputs(a);
+    Array sums(BNORM_F64, bnorm_plan_partials_count(plan_.get()), k_.placement, 0);
+    double* const buffer = static_cast<double*>(sums.data());
+    if (in_parts) {
+      finish(bnorm_backward_sums(plan_.get(), &a, buffer));
+      const double* const all[] = {buffer};
+      finish(bnorm_sums_merge(plan_.get(), 1, all, buffer, &error_));
+    }
+    make_backward_outputs(a);
+    out.status = finish(in_parts ? bnorm_backward_apply(plan_.get(), &a, buffer) : bnorm_backward(plan_.get(), &a));
+    CHECK(sums.surroundings_intact());
+    if (p_.has(kNoDx)) out.dx = (dx_ ? dx_ : (dx_is_x() ? x_ : dy_))->values();
+    if (dresidual_) out.dresidual = dresidual_->values();
+    if (dscale_) out.dscale = dscale_->values();
+    if (dshift_) out.dshift = dshift_->values();
+  }
+
+  /// Whatever was not an output is as it was.
+  void check_untouched() {
+    const Inputs& in = p_.inputs();
+    const bool forward = static_cast<bool>(forward_);
+    const auto check = [&](const std::optional<Tensor>& t, const std::vector<double>& values, bool output) {
+      if (!t) return;
+      CHECK(t->gaps_intact());
+      if (!output) CHECK(equal(t->values(), values));
+    };
+    check(x_, in.x, forward ? k_.in_place && !y_is_residual() : k_.in_place && dx_is_x() && p_.has(kNoDx));
+    check(residual_, in.residual, k_.in_place && y_is_residual());
+    check(dy_, in.dy, k_.in_place && !dx_is_x() && p_.has(kNoDx));
+    check(y_, in.y, forward);
+    check(dx_, {}, true);
+    check(dresidual_, {}, true);
+    for (const auto* a : {&scale_, &shift_, &running_mean_, &running_var_, &mean_, &inv_std_, &dscale_, &dshift_})
+      if (*a) CHECK((*a)->surroundings_intact());
+    if (scale_) CHECK(equal(scale_->values(), in.scale));
+    if (shift_) CHECK(equal(shift_->values(), in.shift));
+    CHECK(workspace_->surroundings_intact());
+  }
+
+ private:
+  static bool equal(const std::vector<double>& a, const std::vector<double>& b) {
+    // memcmp refuses the null pointers of empty tensors.
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+  }
+  template <class T>
+  static void* data(std::optional<T>& t) {
+    return t ? t->data() : nullptr;
+  }
+  bool dx_is_x() const { return k_.seed % 2 == 1; }
+  bool y_is_residual() const { return k_.residual && k_.seed % 2 == 1; }
+  void* y() { return y_ ? y_->data() : (y_is_residual() ? residual_ : x_)->data(); }
+  std::vector<double> forward_output() { return (y_ ? y_ : (y_is_residual() ? residual_ : x_))->values(); }
+
+  bnorm_status finish(bnorm_status status, bool guard = false) {
+    INFO(describe(k_));
+    INFO(bnorm_last_error());
+    if (status != BNORM_NONFINITE || !guard) REQUIRE(status == BNORM_OK);
+    return status;
+  }
+
+  void make_tensor(std::optional<Tensor>& t, const bnorm_strides& strides) {
+    t.emplace(k_.data, p_.shape(), resolve(strides, k_.shape), k_.placement, k_.misalignment);
+  }
+  void make_input(std::optional<Tensor>& t, const bnorm_strides& strides, const std::vector<double>& values) {
+    make_tensor(t, strides);
+    t->fill(values);
+  }
+  void make_array(std::optional<Array>& a, bnorm_type type, size_t count) {
+    if (!a) a.emplace(type, count, k_.placement, k_.misalignment);
+  }
+  void make_array(std::optional<Array>& a, bnorm_type type, const std::vector<double>& values) {
+    make_array(a, type, values.size());
+    a->fill(values);
+  }
+
+  void make_parameters() {
+    if (p_.has(kNoScale)) make_array(scale_, k_.param, p_.inputs().scale);
+    if (p_.has(kNoShift)) make_array(shift_, k_.param, p_.inputs().shift);
+  }
+  void make_running(bool required) {
+    if (required || p_.has(kNoRunningMean)) make_array(running_mean_, k_.param, p_.inputs().running_mean);
+    if (required || p_.has(kNoRunningVar)) make_array(running_var_, k_.param, p_.inputs().running_var);
+  }
+  void make_forward() {
+    forward_ = true;
+    make_input(x_, p_.desc().x, p_.inputs().x);
+    if (k_.residual) make_input(residual_, p_.desc().residual, p_.inputs().residual);
+    if (!k_.in_place) make_tensor(y_, p_.desc().y);
+    make_parameters();
+  }
+  void make_training_outputs() {
+    make_running(false);
+    const size_t count = static_cast<size_t>(p_.shape().g * p_.shape().c);
+    if (!p_.has(kNoSaved)) return;
+    make_array(mean_, k_.stats, count);
+    make_array(inv_std_, k_.stats, count);
+  }
+
+  void make_backward_inputs(bnorm_backward_args& a) {
+    make_input(x_, p_.desc().x, p_.inputs().x);
+    make_input(dy_, p_.desc().dy, p_.inputs().dy);
+    if (k_.residual && k_.relu) make_input(y_, p_.desc().y, p_.inputs().y);
+    make_parameters();
+    if (k_.frozen) {
+      make_running(true);
+    } else {
+      make_array(mean_, k_.stats, p_.inputs().mean);
+      make_array(inv_std_, k_.stats, p_.inputs().inv_std);
+    }
+    fill_common(a);
+    a.y = data(y_);
+    a.dy = data(dy_);
+    a.shift = data(shift_);
+    a.mean = data(mean_);
+    a.inv_std = data(inv_std_);
+    a.running_mean = data(running_mean_);
+    a.running_var = data(running_var_);
+  }
+  void make_backward_outputs(bnorm_backward_args& a) {
+    const size_t params = p_.inputs().scale.size();
+    if (p_.has(kNoDx)) {
+      if (!k_.in_place) make_tensor(dx_, p_.desc().dx);
+      a.dx = dx_ ? dx_->data() : (dx_is_x() ? x_ : dy_)->data();
+    }
+    if (k_.residual && p_.has(kNoDresidual)) make_tensor(dresidual_, p_.desc().dresidual);
+    if (p_.has(kNoDscale)) make_array(dscale_, k_.param, params);
+    if (p_.has(kNoDshift)) make_array(dshift_, k_.param, params);
+    a.dresidual = data(dresidual_);
+    a.dscale = data(dscale_);
+    a.dshift = data(dshift_);
+  }
+
+  template <class Args>
+  void fill_call(Args& a) {
+    if (k_.batch >= 0) a.batch = k_.batch;
+    a.executor = executor_;
+    a.error = &error_;
+    if (!k_.give_workspace) return;
+    a.workspace = workspace_->data();
+    a.workspace_bytes = workspace_->size();
+  }
+  template <class Args>
+  void fill_common(Args& a) {
+    fill_call(a);
+    a.x = data(x_);
+    a.scale = data(scale_);
+  }
+  void fill_statistics(bnorm_train_args& a) {
+    a.mean = data(mean_);
+    a.inv_std = data(inv_std_);
+    a.running_mean = data(running_mean_);
+    a.running_var = data(running_var_);
+  }
+  void read_statistics(Outputs& out) {
+    if (mean_) out.mean = mean_->values(), out.inv_std = inv_std_->values();
+    if (running_mean_) out.running_mean = running_mean_->values();
+    if (running_var_) out.running_var = running_var_->values();
+  }
+  void prepare(bnorm_prepare_args& a, Memory& coefficients) {
+    a.scale = data(scale_);
+    a.shift = data(shift_);
+    a.error = &error_;
+    finish(bnorm_prepare(plan_.get(), &a, coefficients.data()));
+  }
+  void normalize(Outputs& out, Memory& coefficients) {
+    bnorm_normalize_args a = BNORM_NORMALIZE_ARGS_INIT;
+    if (k_.batch >= 0) a.batch = k_.batch;
+    a.x = data(x_);
+    a.residual = data(residual_);
+    a.y = y();
+    a.coefficients = coefficients.data();
+    a.executor = executor_;
+    a.error = &error_;
+    out.status = finish(bnorm_normalize(plan_.get(), &a));
+    CHECK(coefficients.surroundings_intact());
+    out.y = forward_output();
+  }
+
+  const Problem& p_;
+  const Case& k_;
+  const bnorm_executor* executor_;
+  PlanPointer plan_;
+  bool forward_ = false;
+  bnorm_error error_ = BNORM_ERROR_INIT;
+  std::optional<Memory> workspace_;
+  std::optional<Tensor> x_, y_, residual_, dx_, dy_, dresidual_;
+  std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_;
+};
+
+}  // namespace
+
+Outputs Problem::run(Operation operation, const bnorm_executor* executor) const {
+  Outputs out;
+  Call call(*this, executor);
+  switch (operation) {
+    case Operation::kInfer:
+      call.infer(out);
+      break;
+    case Operation::kPrepared:
+      call.prepared(out);
+      break;
+    case Operation::kTrain:
+      call.train(out);
+      break;
+    case Operation::kParts:
+      call.parts(out);
+      break;
+    case Operation::kBackward:
+      call.backward(out, false);
+      break;
+    case Operation::kBackwardParts:
+      call.backward(out, true);
+      break;
+  }
+  call.check_untouched();
+  return out;
+}
+
+}  // namespace bnorm_tests

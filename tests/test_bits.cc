@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same inputs give the same bits, however the work is laid out, shared out or cut into calls.
+#include <doctest/doctest.h>
+
+#include "executors.hh"
+#include "isas.hh"
+#include "options.hh"
+#include "plan.hh"
+#include "problem.hh"
+
+namespace bnorm_tests {
+namespace {
+
+constexpr Operation kAll[] = {Operation::kInfer, Operation::kPrepared, Operation::kTrain,
+                              Operation::kParts, Operation::kBackward, Operation::kBackwardParts};
+
+Outputs run_serial(const Problem& p, Operation operation) { return p.run(operation, BNORM_SERIAL); }
+
+/// Shapes large enough that threads get work (more than some hundred KB), one for each way of splitting it.
+std::vector<Case> large_cases() {
+  const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 300, 17, 9}, {1, 9000, 15, 1},
+                          {1, 2, 2, 40000}, {1, 513, 64, 4},  {3, 40, 65, 16}, {1, 1, 1, 200001}};
+  const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
+  std::vector<Case> r;
+  for (const Shape& shape : shapes) {
+    Case c;
+    c.shape = shape;
+    c.seed = r.size() + 1;
+    c.data = types[r.size() % 3];
+    c.relu = r.size() % 2 == 0;
+    c.residual = r.size() % 4 >= 2;
+    c.mode = BNORM_RUNNING_SEQUENTIAL;
+    for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast, Layout::kMixed}) {
+      c.layout = layout;
+      r.push_back(c);
+    }
+  }
+  return r;
+}
+
+/// One case for each kernel family and type, small.
+std::vector<Case> small_cases() {
+  const Shape shapes[] = {{2, 5, 3, 19}, {1, 70, 5, 4}, {1, 33, 20, 1}, {2, 9, 17, 7}, {1, 3, 2, 1500}};
+  std::vector<Case> r;
+  for (const Shape& shape : shapes)
+    for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+      for (const bool residual : {false, true}) {
+        Case c;
+        c.shape = shape;
+        c.data = data;
+        c.param = data == BNORM_F64 ? BNORM_F64 : BNORM_F32;
+        c.residual = residual;
+        c.relu = r.size() % 3 != 0;
+        c.mode = BNORM_RUNNING_MEAN;
+        c.mu = 3;
+        c.seed = r.size() + 11;
+        r.push_back(c);
+      }
+  return r;
+}
+
+void check_same(const Case& a, const Case& b, Operation operation_a, Operation operation_b) {
+  INFO("operations ", static_cast<int>(operation_a), " and ", static_cast<int>(operation_b));
+  INFO(describe(a));
+  INFO(describe(b));
+  CHECK(difference(run_serial(Problem(a), operation_a), run_serial(Problem(b), operation_b)) == "");
+}
+
+}  // namespace
+
+TEST_CASE("bits: any executor and number of threads") {
+  for (const Case& c : large_cases()) {
+    const Problem problem(c);
+    for (const Operation operation : kAll) {
+      const Outputs serial = run_serial(problem, operation);
+      for (const Executor& executor : executors()) {
+        INFO("operation ", static_cast<int>(operation), " executor ", executor.name, ' ', describe(c));
+        Outputs out;
+        executor.with([&](const bnorm_executor* e) { out = problem.run(operation, e); });
+        CHECK(difference(serial, out) == "");
+      }
+    }
+  }
+}
+
+TEST_CASE("bits: work is in fact shared out") {
+  for (const Case& c : large_cases()) {
+    INFO(describe(c));
+    CustomExecutor executor(Manner::kReverse, 4);
+    Problem(c).run(Operation::kTrain, executor.get());
+    CHECK(executor.most_tasks() > 1);
+  }
+}
+
+TEST_CASE("bits: small work runs inline") {
+  CustomExecutor executor(Manner::kInOrder, 4);
+  Case c;
+  c.shape = {1, 4, 8, 9};
+  Problem(c).run(Operation::kTrain, executor.get());
+  CHECK(executor.loops() == 0);
+}
+
+TEST_SUITE("isa") {
+  TEST_CASE("bits: every ISA") {
+    for (const Case& c : small_cases()) {
+      const Problem problem(c);
+      for (const Operation operation : kAll) {
+        Outputs first;
+        for (const std::string& isa : isas()) {
+          INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(c));
+          const IsaScope scope(isa);
+          const Outputs out = run_serial(problem, operation);
+          if (isa == isas().front())
+            first = out;
+          else
+            CHECK(difference(first, out) == "");
+        }
+      }
+    }
+  }
+
+  TEST_CASE("bits: whole calls and their parts") {
+    for (Case c : small_cases())
+      for (const bool frozen : {false, true}) {
+        c.frozen = frozen;
+        check_same(c, c, Operation::kInfer, Operation::kPrepared);
+        check_same(c, c, Operation::kTrain, Operation::kParts);
+        check_same(c, c, Operation::kBackward, Operation::kBackwardParts);
+      }
+  }
+}
+
+TEST_CASE("bits: in place and out of place") {
+  for (const Case& c : small_cases())
+    for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast, Layout::kSlices, Layout::kPermuted}) {
+      Case a = c, b = c;
+      a.layout = b.layout = layout;
+      b.in_place = true;
+      for (const Operation operation : kAll) check_same(a, b, operation, operation);
+      // The other partner of the output.
+      ++a.seed, ++b.seed;
+      for (const Operation operation : kAll) check_same(a, b, operation, operation);
+    }
+}
+
+TEST_CASE("bits: any alignment") {
+  for (const Case& c : small_cases()) {
+    if (c.shape.elements() > 700) continue;
+    for (const Operation operation : kAll) {
+      const Outputs aligned = run_serial(Problem(c), operation);
+      for (size_t elements = 1; elements * size_of(c.data) < 64; ++elements) {
+        Case moved = c;
+        moved.misalignment = elements;
+        INFO("operation ", static_cast<int>(operation), ' ', describe(moved));
+        CHECK(difference(aligned, run_serial(Problem(moved), operation)) == "");
+      }
+    }
+  }
+}
+
+TEST_CASE("bits: any strides") {
+  std::vector<Case> cases = small_cases();
+  for (const Shape& shape : {Shape{1, 1030, 3, 1}, Shape{1, 65, 16, 16}, Shape{2, 130, 40, 8}, Shape{1, 12, 15, 196}}) {
+    cases.push_back(cases[cases.size() % 5]);
+    cases.back().shape = shape;
+  }
+  for (const Case& c : cases)
+    for (const Operation operation : kAll) {
+      const Outputs planar = run_serial(Problem(c), operation);
+      for (int layout = 1; layout < kLayouts; ++layout)
+        for (uint64_t plus = 0; plus < (static_cast<Layout>(layout) >= Layout::kReversed ? 3 : 1); ++plus) {
+          Case other = c;
+          other.layout = static_cast<Layout>(layout);
+          Problem problem(other);
+          if (plus > 0) {
+            other.seed += plus;  // other strides, the same values
+            const Inputs same = problem.inputs();
+            problem = Problem(other);
+            problem.inputs() = same;
+          }
+          INFO("operation ", static_cast<int>(operation), ' ', describe(other));
+          CHECK(difference(planar, run_serial(problem, operation)) == "");
+        }
+    }
+}
+
+TEST_CASE("bits: a partial batch and a plan of its own") {
+  for (const Case& c : small_cases()) {
+    Case larger = c;
+    larger.batch = c.shape.n;
+    larger.shape.n = 3 * c.shape.n + 1;
+    for (const Operation operation : kAll) check_same(c, larger, operation, operation);
+  }
+}
+
+}  // namespace bnorm_tests

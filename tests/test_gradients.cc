@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients against finite differences of the forward call, in f64, and the invariants of batch statistics.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "bounds.hh"
+#include "reference.hh"
+
+namespace bnorm_tests {
+namespace {
+
+constexpr double kStep = 0x1p-8;
+
+Case f64_case(bool relu, bool residual, bool frozen) {
+  Case c;
+  c.shape = {2, 3, 9, 2};
+  c.data = c.param = c.stats = BNORM_F64;
+  c.mode = BNORM_RUNNING_PER_GROUP;
+  c.relu = relu;
+  c.residual = residual;
+  c.frozen = frozen;
+  c.epsilon = 0.01;
+  c.mu = 0.5;
+  c.seed = 5;
+  return c;
+}
+
+/// sum(dy * y) of the forward call, and how much rounding may have gone into it.
+struct Loss {
+  double value, size;
+};
+
+Loss loss(const Problem& p) {
+  const Outputs out = p.run(p.config().frozen ? Operation::kInfer : Operation::kTrain, BNORM_SERIAL);
+  Loss r{0, 0};
+  for (size_t i = 0; i < out.y.size(); ++i) {
+    r.value += out.y[i] * p.inputs().dy[i];
+    r.size += std::fabs(out.y[i] * p.inputs().dy[i]);
+  }
+  return r;
+}
+
+struct Difference {
+  double value, bound;
+};
+
+/// Derivative of the loss by *at. Central differences at h and 2 h, extrapolated; the bound is the rounding of the two
+/// losses (u for each of the operations of an element and of its sum) over h, and what the extrapolation corrected,
+/// / 16.
+Difference derivative(const Problem& p, double* at) {
+  const double middle = *at;
+  double slope[2], size = 0;
+  for (int i = 0; i < 2; ++i) {
+    const double h = kStep * (i + 1);
+    *at = middle + h;
+    const Loss above = loss(p);
+    *at = middle - h;
+    const Loss below = loss(p);
+    slope[i] = (above.value - below.value) / (2 * h);
+    size = std::max({size, above.size, below.size});
+  }
+  *at = middle;
+  const double correction = (slope[0] - slope[1]) / 3;
+  return {slope[0] + correction, std::fabs(correction) * 3 / 16 + 0x1p-53 * 64 * size / kStep};
+}
+
+/// Channels of a group in which no z comes near ReLU's kink when an input moves by 2 steps.
+bool far_from_kink(const Problem& p, int64_t g, int64_t c) {
+  if (!p.config().relu) return true;
+  const Outputs out = p.run(p.config().frozen ? Operation::kInfer : Operation::kTrain, BNORM_SERIAL);
+  Case open = p.config();
+  open.relu = false;
+  Problem linear(open);
+  linear.inputs() = p.inputs();
+  const Outputs z = linear.run(open.frozen ? Operation::kInfer : Operation::kTrain, BNORM_SERIAL);
+  double gain = 1;
+  const size_t gc = static_cast<size_t>(g * p.shape().c + c);
+  if (!open.frozen) gain = std::fabs(z.inv_std[gc] * p.inputs().scale[p.param_index(g, c)]);
+  if (open.frozen) gain = std::fabs(p.inputs().scale[p.param_index(g, c)]) / std::sqrt(p.inputs().running_var[gc]);
+  // scale moves z by |x-hat| h, at most 3 h here; shift and residual by h; x by 2 gain h.
+  for (int64_t n = 0; n < p.shape().n; ++n)
+    for (int64_t s = 0; s < p.shape().s; ++s)
+      if (std::fabs(z.y[p.index(g, n, c, s)]) < 2 * kStep * std::max(3.0, 2 * gain)) return false;
+  return true;
+}
+
+void check_gradient(const char* name, const Problem& p, double* at, double gradient) {
+  const Difference d = derivative(p, at);
+  INFO(name, ": ", gradient, ", finite difference ", d.value, ", allowed ", d.bound, ' ', describe(p.config()));
+  CHECK(std::fabs(gradient - d.value) <= d.bound);
+}
+
+void check_channel(Problem& p, const Outputs& out, int64_t c) {
+  for (int64_t g = 0; g < p.shape().g; ++g) {
+    if (!far_from_kink(p, g, c)) return;
+  }
+  const size_t channel = static_cast<size_t>(c);
+  check_gradient("dscale", p, &p.inputs().scale[channel], out.dscale[channel]);
+  check_gradient("dshift", p, &p.inputs().shift[channel], out.dshift[channel]);
+  for (int64_t g = 0; g < p.shape().g; ++g)
+    for (int64_t n = 0; n < p.shape().n; ++n)
+      for (int64_t s = 0; s < p.shape().s; ++s) {
+        const size_t i = p.index(g, n, c, s);
+        check_gradient("dx", p, &p.inputs().x[i], out.dx[i]);
+        if (p.config().residual) check_gradient("dresidual", p, &p.inputs().residual[i], out.dresidual[i]);
+      }
+}
+
+/// Largest |sum(dx)| and |sum(dx * x-hat)| that rounding explains in one channel. The sums of the exact dx are 0 where
+/// epsilon = 0; the saved statistics are off by a few u of D = max |x - mean| and of inv_std.
+void check_invariants(const Problem& p, const Outputs& out, const Expected& expected, int64_t g, int64_t c) {
+  const size_t gc = static_cast<size_t>(g * p.shape().c + c);
+  const Real mean = p.inputs().mean[gc], inv_std = p.inputs().inv_std[gc];
+  const Real gain = inv_std * static_cast<Real>(p.inputs().scale[static_cast<size_t>(c)]);
+  Real sum = 0, sum_x = 0, bound = 0, bound_x = 0, size = 0, size_x = 0, reach = 0;
+  for (int64_t n = 0; n < p.shape().n; ++n)
+    for (int64_t s = 0; s < p.shape().s; ++s) {
+      const size_t i = p.index(g, n, c, s);
+      const Real x_hat = (static_cast<Real>(p.inputs().x[i]) - mean) * inv_std;
+      sum += out.dx[i];
+      sum_x += static_cast<Real>(out.dx[i]) * x_hat;
+      bound += expected.dx.bound[i];
+      bound_x += expected.dx.bound[i] * std::fabs(x_hat);
+      size += std::fabs(static_cast<Real>(p.inputs().dy[i]));
+      size_x += std::fabs(static_cast<Real>(p.inputs().dy[i]) * x_hat);
+      reach = std::max(reach, std::fabs(x_hat));
+    }
+  const Real count = static_cast<Real>(p.shape().count());
+  const Real saved = kF64 * (count + 4) * std::fabs(gain) * (size + size_x) * (1 + reach * reach);
+  INFO(describe(p.config()), " channel ", c, " sums ", static_cast<double>(sum), ' ', static_cast<double>(sum_x),
+       " allowed ", static_cast<double>(bound + saved), ' ', static_cast<double>(bound_x + saved));
+  CHECK(std::fabs(sum) <= bound + saved);
+  CHECK(std::fabs(sum_x) <= bound_x + saved);
+}
+
+}  // namespace
+
+TEST_CASE("gradients: finite differences") {
+  for (const bool frozen : {false, true})
+    for (const bool relu : {false, true})
+      for (const bool residual : {false, true}) {
+        Problem p(f64_case(relu, residual, frozen));
+        const Outputs out = p.run(Operation::kBackward, BNORM_SERIAL);
+        int64_t far = 0;
+        for (int64_t c = 0; c < p.shape().c; ++c) {
+          far += far_from_kink(p, 0, c) && far_from_kink(p, 1, c);
+          check_channel(p, out, c);
+        }
+        CHECK(far >= 2);
+      }
+}
+
+TEST_CASE("gradients: sum(dx) = 0 and sum(dx * x-hat) = 0 in each channel") {
+  const Shape shapes[] = {{1, 40, 17, 1}, {2, 9, 5, 4}, {1, 4, 3, 300}, {1, 2100, 2, 1}};
+  for (const Shape& shape : shapes)
+    for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+      for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast}) {
+        Case c;
+        c.shape = shape;
+        c.data = data;
+        c.param = data == BNORM_F64 ? BNORM_F64 : BNORM_F32;
+        c.layout = layout;
+        c.epsilon = 0;
+        c.mode = BNORM_RUNNING_PER_GROUP;
+        const Problem p(c);
+        const Outputs out = p.run(Operation::kBackward, BNORM_SERIAL);
+        const Expected expected = expect_backward(p);
+        for (int64_t g = 0; g < shape.g; ++g)
+          for (int64_t channel = 0; channel < shape.c; ++channel) check_invariants(p, out, expected, g, channel);
+      }
+}
+
+}  // namespace bnorm_tests

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// No access outside the elements: every buffer against unmapped pages, its end or its start touching them, for every
+// tail of the loops.
+#include <doctest/doctest.h>
+
+#include "isas.hh"
+#include "options.hh"
+#include "problem.hh"
+
+namespace bnorm_tests {
+namespace {
+
+constexpr int64_t kMostTail = 40;  // two and a half vectors of 16
+
+/// Types, options and layouts take turns, so that each meets every tail within a few steps.
+Case fenced(int64_t channels, int64_t spatial, Placement placement, size_t turn) {
+  static constexpr bnorm_type kData[] = {BNORM_F32, BNORM_BF16, BNORM_F64};
+  static constexpr Layout kTaken[] = {Layout::kPlanar, Layout::kChannelsLast, Layout::kSlices, Layout::kPermuted,
+                                      Layout::kReversed};
+  Case c;
+  c.shape = {1, 3, channels, spatial};
+  c.placement = placement;
+  c.data = kData[turn % 3];
+  c.param = turn % 7 < 2 ? BNORM_F64 : BNORM_F32;
+  c.stats = turn % 2 == 0 ? BNORM_F64 : BNORM_F32;
+  c.layout = kTaken[turn % 5];
+  c.relu = turn % 4 < 2;
+  c.residual = turn % 4 == 1;
+  c.frozen = turn % 11 == 0;
+  c.in_place = turn % 13 == 0;
+  c.values = Values::kIntegers;
+  c.seed = turn + 1;
+  return c;
+}
+
+void run_all(const Case& c) {
+  const Problem problem(c);
+  for (const std::string& isa : isas()) {
+    INFO(isa, ' ', describe(c));
+    const IsaScope scope(isa);
+    for (int operation = 0; operation < kOperations; ++operation)
+      problem.run(static_cast<Operation>(operation), BNORM_SERIAL);
+  }
+}
+
+void run_tails(int64_t step, size_t turns) {
+  for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
+    for (int64_t channels = 1; channels <= kMostTail; channels += step)
+      for (int64_t spatial = 1; spatial <= kMostTail; ++spatial)
+        for (size_t turn = 0; turn < turns; ++turn)
+          run_all(
+              fenced(channels, spatial, placement,
+                     turn + static_cast<size_t>(channels * 7 + spatial * (placement == Placement::kPageEnd ? 1 : 3))));
+}
+
+}  // namespace
+
+TEST_CASE("memory: every tail against unmapped pages") { run_tails(1, options().full ? 30 : 1); }
+
+TEST_CASE("memory: every type and layout against unmapped pages") {
+  for (const int64_t channels : {1, 3, 15, 16, 17, 33})
+    for (const int64_t spatial : {1, 4, 7, 8, 9, 17, 33})
+      for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
+        for (size_t turn = 0; turn < 15; ++turn) run_all(fenced(channels, spatial, placement, turn));
+}
+
+TEST_CASE("memory: block borders against unmapped pages") {
+  for (const int64_t channels : {1, 3, 16, 17})
+    for (const int64_t batch : {1023, 1024, 1025, 2049})
+      for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
+        for (size_t turn = 0; turn < 5; ++turn) {
+          Case c = fenced(channels, 1, placement, turn * 4);
+          c.shape.n = batch;
+          run_all(c);
+        }
+}
+
+TEST_SUITE("isa") {
+  TEST_CASE("memory: tails against unmapped pages, a few") { run_tails(5, 1); }
+}
+
+}  // namespace bnorm_tests

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Callers with threads of their own: shared plans, nested parallelism, fork, and the floating-point environment.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cfenv>
+#include <thread>
+#include <vector>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+#if BNORM_WITH_TBB
+#include <tbb/parallel_for.h>
+#endif
+
+#include "executors.hh"
+#include "plan.hh"
+#include "problem.hh"
+
+namespace bnorm_tests {
+namespace {
+
+Case large_case() {
+  Case c;
+  c.shape = {1, 64, 33, 100};
+  c.layout = Layout::kChannelsLast;
+  c.relu = true;
+  return c;
+}
+
+/// One plan and its inputs, called by many threads, each with buffers of its own.
+struct SharedPlan {
+  static constexpr size_t kChannels = 48, kElements = 100 * kChannels * 30;
+  PlanPointer plan;
+  std::vector<float> x = std::vector<float>(kElements);
+
+  SharedPlan() {
+    bnorm_desc d = BNORM_DESC_INIT;
+    d.batch = 100;
+    d.channels = kChannels;
+    d.spatial = 30;
+    plan = make_plan(d);
+    for (size_t i = 0; i < kElements; ++i) x[i] = static_cast<float>(i * 37 % 1009) / 512;
+  }
+  std::vector<float> train(const bnorm_executor* executor, bnorm_status* status) const {
+    std::vector<float> y(kElements + kChannels, 0.0f);
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    a.x = x.data();
+    a.y = y.data();
+    a.running_var = y.data() + kElements;
+    a.executor = executor;
+    *status = bnorm_train(plan.get(), &a);
+    return y;
+  }
+};
+
+struct Rounding {
+  explicit Rounding(int mode) : before(std::fegetround()) { std::fesetround(mode); }
+  ~Rounding() { std::fesetround(before); }
+  int before;
+};
+
+}  // namespace
+
+TEST_CASE("threads: many threads share one plan") {
+  const SharedPlan shared;
+  bnorm_status status = BNORM_OK;
+  const std::vector<float> expected = shared.train(BNORM_SERIAL, &status);
+  REQUIRE(status == BNORM_OK);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 5; ++i) {
+        bnorm_status own = BNORM_OK;
+        if (shared.train(t % 2 == 0 ? nullptr : BNORM_SERIAL, &own) != expected || own != BNORM_OK) ++wrong;
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("threads: the last error belongs to its thread") {
+  bnorm_plan* plan = nullptr;
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.guard = 7;
+  CHECK(bnorm_plan_create(&plan, &d, nullptr) == BNORM_INVALID_ARGUMENT);
+  std::string elsewhere = "?";
+  std::thread([&] { elsewhere = bnorm_last_error(); }).join();
+  CHECK(elsewhere.empty());
+  CHECK(std::string(bnorm_last_error()).find("guard") != std::string::npos);
+}
+
+#if BNORM_WITH_TBB
+TEST_CASE("threads: nested inside oneTBB loops") {
+  const SharedPlan shared;
+  bnorm_status status = BNORM_OK;
+  const std::vector<float> expected = shared.train(BNORM_SERIAL, &status);
+  std::atomic<int> wrong{0};
+  tbb::parallel_for(0, 12, [&](int) {
+    bnorm_status own = BNORM_OK;
+    if (shared.train(nullptr, &own) != expected || own != BNORM_OK) ++wrong;
+  });
+  CHECK(wrong == 0);
+}
+#endif
+
+TEST_CASE("threads: a forked child runs, whatever its parent did") {
+  const SharedPlan shared;
+  bnorm_status status = BNORM_OK;
+  const std::vector<float> expected = shared.train(nullptr, &status);
+  REQUIRE(status == BNORM_OK);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);  // a child that waits for threads it does not have dies
+    bnorm_status own = BNORM_OK;
+    const bool same = shared.train(nullptr, &own) == expected;
+    _exit(same && own == BNORM_OK ? 0 : 1);
+  }
+  REQUIRE(child > 0);
+  int result = -1;
+  REQUIRE(waitpid(child, &result, 0) == child);
+  CHECK(result == 0);
+}
+
+TEST_CASE("threads: tasks run in the caller's rounding mode") {
+  const Problem problem(large_case());
+  const Outputs nearest = problem.run(Operation::kTrain, BNORM_SERIAL);
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    const Rounding rounding(mode);
+    const Outputs serial = problem.run(Operation::kTrain, BNORM_SERIAL);
+    CHECK(difference(serial, nearest) != "");
+    for (const Executor& executor : executors()) {
+      if (executor.name.find("oneTBB") == std::string::npos) continue;
+      Outputs out;
+      executor.with([&](const bnorm_executor* e) {
+        const Rounding inner(mode);
+        out = problem.run(Operation::kTrain, e);
+      });
+      INFO(executor.name);
+      CHECK(difference(serial, out) == "");
+    }
+  }
+  const Outputs after = problem.run(Operation::kTrain, nullptr);
+  CHECK(difference(after, nearest) == "");
+}
+
+#if defined(__x86_64__)
+TEST_CASE("threads: calls leave the floating-point control word as it is") {
+  Case small_case;
+  small_case.shape = {1, 5, 7, 9};
+  const unsigned before = _mm_getcsr();
+  constexpr unsigned kFlags = 0x3f, kFlushToZero = 0x8000, kDenormalsAreZero = 0x40;
+  for (const unsigned mode : {0u, kFlushToZero, kDenormalsAreZero, kFlushToZero | kDenormalsAreZero, 0x2000u}) {
+    _mm_setcsr((before & ~0x6000u) | mode);
+    for (const Case& c : {small_case, large_case()}) {
+      const Problem problem(c);
+      for (int operation = 0; operation < kOperations; ++operation) {
+        const unsigned set = _mm_getcsr() & ~kFlags;
+        problem.run(static_cast<Operation>(operation), nullptr);
+        CHECK((_mm_getcsr() & ~kFlags) == set);
+      }
+    }
+  }
+  _mm_setcsr(before);
+}
+#endif
+
+}  // namespace bnorm_tests
