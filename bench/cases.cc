@@ -1,0 +1,327 @@
+#include "cases.hh"
+
+#include <benchmark/benchmark.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "element.hh"
+
+namespace bnorm_bench {
+namespace {
+
+void require_ok(bnorm_status status, const std::string& what) {
+  if (status == BNORM_OK) return;
+  throw std::runtime_error(what + ": " + bnorm_status_name(status) + ": " + bnorm_last_error());
+}
+
+bool is_backward(const Row& row) { return row.operation == Operation::backward; }
+bool needs_y(const Row& row) { return !is_backward(row) || (row.relu && row.residual); }
+bool needs_residual(const Row& row) { return row.residual && !is_backward(row); }
+
+/// Statistics run over groups as well; parameters are shared.
+int64_t statistics_of(const Row& row) { return row.groups * row.shape.channels; }
+
+/// Statistics or gradient sums come before the first output.
+bool has_statistics_pass(const Row& row) { return row.operation == Operation::train || is_backward(row); }
+
+/// Bytes of the smallest part of a tensor that holds whole channels of a group, at least a cache line wide since
+/// memory moves in lines.
+size_t tile_bytes(const Row& row) {
+  const auto [batch, channels, spatial] = row.shape;
+  const bool planar = row.layout == Layout::planar;
+  const size_t element = element_bytes(row.dtype);
+  const auto runs = static_cast<size_t>(planar ? batch : batch * spatial);
+  const size_t run_bytes = static_cast<size_t>(planar ? spatial : 1) * element;
+  const size_t row_bytes = run_bytes * static_cast<size_t>(channels);
+  return runs * std::min(row_bytes, std::max(run_bytes, kLineBytes));
+}
+
+TensorSet make_set(const Row& row) {
+  const size_t bytes = tensor_bytes(row);
+  const auto buffer_if = [bytes](bool wanted) { return Buffer(wanted ? bytes : 0); };
+  const bool backward = is_backward(row);
+  return {Buffer(bytes),       buffer_if(needs_y(row)), buffer_if(row.residual),
+          buffer_if(backward), buffer_if(backward),     buffer_if(backward && row.residual)};
+}
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes)
+    : bytes_(bytes),
+      data_(bytes == 0 ? nullptr : static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kLineBytes}))) {}
+
+void Buffer::Release::operator()(std::byte* data) const { ::operator delete (data, std::align_val_t{kLineBytes}); }
+
+size_t tensor_bytes(const Row& row) { return static_cast<size_t>(row.elements()) * element_bytes(row.dtype); }
+
+int tensors_of(const Row& row) {
+  const int residuals = row.residual ? 1 + (is_backward(row) ? 1 : 0) : 0;
+  return 1 + (needs_y(row) ? 1 : 0) + (is_backward(row) ? 2 : 0) + residuals;
+}
+
+size_t sets_of(const Row& row) {
+  if (!row.cold) return 1;
+  const size_t set_bytes = tensor_bytes(row) * static_cast<size_t>(tensors_of(row));
+  return std::max<size_t>(2, (4 * last_level_cache_bytes() + set_bytes - 1) / set_bytes);
+}
+
+Case::Case(const Row& row) : row_(row) {
+  make_plan();
+  fill();
+  make_arguments();
+  if (is_backward(row_)) save_forward();
+  make_traffic();
+}
+
+Case::~Case() { bnorm_plan_destroy(plan_); }
+
+void Case::make_plan() {
+  bnorm_desc desc = BNORM_DESC_INIT;
+  desc.data_type = row_.dtype == Dtype::f32 ? BNORM_F32 : row_.dtype == Dtype::f64 ? BNORM_F64 : BNORM_BF16;
+  desc.groups = row_.groups;
+  desc.batch = row_.shape.batch;
+  desc.channels = row_.shape.channels;
+  desc.spatial = row_.shape.spatial;
+  desc.activation = row_.relu ? BNORM_RELU : BNORM_IDENTITY;
+  desc.residual_added = row_.residual ? 1 : 0;
+  desc.running_mode = BNORM_RUNNING_PER_GROUP;
+  desc.epsilon = kEpsilon;
+  const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
+  require_ok(bnorm_desc_set_layout(&desc, layout), "bnorm_desc_set_layout");
+  require_ok(bnorm_plan_create(&plan_, &desc, nullptr), "bnorm_plan_create");
+}
+
+void Case::fill() {
+  const size_t parameter = element_bytes(parameter_dtype(row_.dtype));
+  const auto channels = static_cast<size_t>(row_.shape.channels);
+  const auto statistics = static_cast<size_t>(statistics_of(row_));
+  for (Buffer* buffer : {&scale_, &shift_, &dscale_, &dshift_}) *buffer = Buffer(channels * parameter);
+  for (Buffer* buffer : {&running_mean_, &running_var_}) *buffer = Buffer(statistics * parameter);
+  for (Buffer* buffer : {&mean_, &inv_std_}) *buffer = Buffer(statistics * sizeof(double));
+  workspace_ = Buffer(bnorm_plan_workspace_size(plan_));
+  coefficients_ = Buffer(bnorm_plan_coefficients_size(plan_));
+  const auto fill_parameter = [&](const Buffer& buffer, Stream stream, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const auto index = static_cast<int64_t>(i);
+      write_element(buffer.data(), parameter_dtype(row_.dtype), index, normals_.parameter(stream, index));
+    }
+  };
+  fill_parameter(scale_, Stream::scale, channels);
+  fill_parameter(shift_, Stream::shift, channels);
+  fill_parameter(running_mean_, Stream::mean, statistics);
+  fill_parameter(running_var_, Stream::var, statistics);
+  for (size_t i = 0; i < sets_of(row_); ++i) {
+    sets_.push_back(make_set(row_));
+    fill_tensor(sets_[i].x, Stream::x);
+    fill_tensor(sets_[i].dy, Stream::dy);
+    fill_tensor(sets_[i].residual, Stream::residual);
+    // Outputs too: a page never written costs a fault at its first use.
+    for (const Buffer* buffer : {&sets_[i].y, &sets_[i].dx, &sets_[i].dresidual}) {
+      if (buffer->bytes() > 0) std::memset(buffer->data(), 0, buffer->bytes());
+    }
+  }
+}
+
+void Case::fill_tensor(const Buffer& buffer, Stream stream) const {
+  if (buffer.bytes() == 0) return;
+  if (const TensorSet& first = sets_.front(); sets_.size() > 1) {
+    const Buffer& filled = stream == Stream::x ? first.x : stream == Stream::dy ? first.dy : first.residual;
+    std::memcpy(buffer.data(), filled.data(), buffer.bytes());
+    return;
+  }
+  const auto [batch, channels, spatial] = row_.shape;
+  for (int64_t g = 0; g < row_.groups; ++g) {
+    for (int64_t n = 0; n < batch; ++n) {
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t s = 0; s < spatial; ++s) {
+          write_element(buffer.data(), row_.dtype, memory_index(row_, g, n, c, s),
+                        normals_(stream, logical_index(row_, g, n, c, s)));
+        }
+      }
+    }
+  }
+}
+
+void Case::make_arguments() {
+  const bnorm_executor* executor = row_.threads == 1 ? BNORM_SERIAL : nullptr;
+  for (const TensorSet& set : sets_) {
+    // Fields that the argument structs share.
+    const auto common = [&](auto& args) {
+      args.x = set.x.data();
+      args.y = set.y.data();
+      args.scale = scale_.data();
+      args.shift = shift_.data();
+      args.workspace = workspace_.data();
+      args.workspace_bytes = workspace_.bytes();
+      args.executor = executor;
+    };
+    bnorm_infer_args infer = BNORM_INFER_ARGS_INIT;
+    common(infer);
+    infer.residual = set.residual.data();
+    infer.running_mean = running_mean_.data();
+    infer.running_var = running_var_.data();
+    infer_.push_back(infer);
+
+    bnorm_train_args train = BNORM_TRAIN_ARGS_INIT;
+    common(train);
+    train.residual = set.residual.data();
+    train.mean = mean_.data();
+    train.inv_std = inv_std_.data();
+    train.running_mean = running_mean_.data();
+    train.running_var = running_var_.data();
+    train_.push_back(train);
+
+    bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
+    common(backward);
+    backward.dy = set.dy.data();
+    backward.mean = mean_.data();
+    backward.inv_std = inv_std_.data();
+    backward.dx = set.dx.data();
+    backward.dresidual = set.dresidual.data();
+    backward.dscale = dscale_.data();
+    backward.dshift = dshift_.data();
+    backward_.push_back(backward);
+
+    bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
+    normalize.x = set.x.data();
+    normalize.residual = set.residual.data();
+    normalize.y = set.y.data();
+    normalize.coefficients = coefficients_.data();
+    normalize.executor = executor;
+    normalize_.push_back(normalize);
+  }
+  bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
+  prepare.running_mean = running_mean_.data();
+  prepare.running_var = running_var_.data();
+  prepare.scale = scale_.data();
+  prepare.shift = shift_.data();
+  require_ok(bnorm_prepare(plan_, &prepare, coefficients_.data()), "bnorm_prepare");
+}
+
+/// Backward takes the saved statistics, and with ReLU behind a residual the output, of a forward call.
+void Case::save_forward() {
+  for (size_t i = 0; i < sets_.size(); ++i) {
+    bnorm_train_args train = train_[i];
+    const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_));
+    if (!needs_y(row_)) train.y = unused_y.data();
+    require_ok(bnorm_train(plan_, &train), "bnorm_train");
+  }
+}
+
+void Case::make_traffic() {
+  for (const TensorSet& set : sets_) {
+    Tensors tensors = {};
+    const auto add_in = [&](const Buffer& buffer) { tensors.in[tensors.ins++] = buffer.data(); };
+    const auto add_out = [&](const Buffer& buffer) { tensors.out[tensors.outs++] = buffer.data(); };
+    add_in(set.x);
+    if (is_backward(row_)) {
+      add_in(set.dy);
+      if (needs_y(row_)) add_in(set.y);
+      add_out(set.dx);
+      if (row_.residual) add_out(set.dresidual);
+    } else {
+      if (needs_residual(row_)) add_in(set.residual);
+      add_out(set.y);
+    }
+    traffic_.sets.push_back(tensors);
+  }
+  traffic_.tensor_bytes = tensor_bytes(row_);
+  traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : 1;
+  traffic_.tile_bytes = tile_bytes(row_);
+  // A tile that fits the last-level cache is still there when its statistics are known.
+  const bool stays = traffic_.tile_bytes * static_cast<size_t>(traffic_.first_pass_ins) <= last_level_cache_bytes();
+  traffic_.reads = has_statistics_pass(row_) && !stays ? 2 : 1;
+  make_twin_parameters();
+}
+
+void Case::make_twin_parameters() {
+  const size_t parameter = element_bytes(parameter_dtype(row_.dtype));
+  const size_t per_channel = static_cast<size_t>(row_.shape.channels) * parameter;
+  const size_t running = 2 * static_cast<size_t>(statistics_of(row_)) * parameter;
+  const size_t saved = 2 * static_cast<size_t>(statistics_of(row_)) * sizeof(double);
+  switch (row_.operation) {
+    case Operation::infer:
+    case Operation::simple:
+      traffic_.parameter_bytes = 2 * per_channel + running;
+      break;
+    case Operation::prepared:
+      traffic_.parameter_bytes = coefficients_.bytes();
+      break;
+    case Operation::train:
+      traffic_.parameter_bytes = 2 * per_channel + running;
+      traffic_.statistics_bytes = saved + running;
+      break;
+    case Operation::backward:
+      traffic_.parameter_bytes = per_channel * (row_.relu && !row_.residual ? 2 : 1) + saved;
+      traffic_.statistics_bytes = 2 * per_channel;
+      break;
+  }
+  twin_parameters_ = Buffer(std::max(traffic_.parameter_bytes, traffic_.statistics_bytes));
+  std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
+  twin_statistics_ = Buffer(traffic_.statistics_bytes);
+  traffic_.parameters = twin_parameters_.data();
+  traffic_.statistics = twin_statistics_.data();
+}
+
+/// Hands use() the timed call, a function of the set's index that returns the status.
+template <class Use>
+void Case::with_call(const Use& use) {
+  switch (row_.operation) {
+    case Operation::infer:
+      return use([this](size_t i) { return bnorm_infer(plan_, &infer_[i]); });
+    case Operation::prepared:
+      return use([this](size_t i) { return bnorm_normalize(plan_, &normalize_[i]); });
+    case Operation::train:
+      return use([this](size_t i) { return bnorm_train(plan_, &train_[i]); });
+    case Operation::backward:
+      return use([this](size_t i) { return bnorm_backward(plan_, &backward_[i]); });
+    case Operation::simple:
+      return use([this](size_t i) {
+        const auto data = [](const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); };
+        const auto [batch, channels, spatial] = row_.shape;
+        return bnorm_infer_f32(batch, channels, spatial, data(sets_[i].x), data(sets_[i].y), data(scale_), data(shift_),
+                               data(running_mean_), data(running_var_), kEpsilon);
+      });
+  }
+}
+
+/// Runs call() where the row's threads are found.
+template <class Call>
+void Case::in_threads(const Call& call) const {
+  if (row_.threads == 1 && row_.operation != Operation::simple) return call();
+  tbb::task_arena(row_.threads).execute(call);
+}
+
+void Case::call_once() {
+  with_call([&](const auto& call) { in_threads([&] { require_ok(call(0), operation_name(row_)); }); });
+}
+
+void Case::time(benchmark::State& state) {
+  with_call([&](const auto& call) {
+    in_threads([&] {
+      bnorm_status status = call(0);
+      size_t next = 0;
+      for (auto _ : state) {
+        status |= call(next);
+        next = next + 1 == sets_.size() ? 0 : next + 1;
+      }
+      require_ok(status, operation_name(row_));
+    });
+  });
+}
+
+double Case::output(int64_t position) const {
+  const auto [batch, channels, spatial] = row_.shape;
+  const int64_t s = position % spatial;
+  const int64_t c = position / spatial % channels;
+  const int64_t n = position / spatial / channels;
+  const TensorSet& set = sets_.front();
+  const Buffer& buffer = is_backward(row_) ? set.dx : set.y;
+  return read_element(buffer.data(), row_.dtype, memory_index(row_, n / batch, n % batch, c, s));
+}
+
+}  // namespace bnorm_bench

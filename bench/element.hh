@@ -1,0 +1,56 @@
+// Elements of the data types as doubles, and the way from logical positions to memory.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "row.hh"
+
+namespace bnorm_bench {
+
+inline size_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
+/// Parameters and their gradients are f64 for f64 data, else f32.
+inline Dtype parameter_dtype(Dtype data) { return data == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+inline double read_element(const std::byte* data, Dtype dtype, int64_t at) {
+  switch (dtype) {
+    case Dtype::f32:
+      return reinterpret_cast<const float*>(data)[at];
+    case Dtype::f64:
+      return reinterpret_cast<const double*>(data)[at];
+    case Dtype::bf16:
+      return std::bit_cast<float>(uint32_t{reinterpret_cast<const uint16_t*>(data)[at]} << 16);
+  }
+  return 0;
+}
+
+/// bf16 drops the low bits: any value will do as input.
+inline void write_element(std::byte* data, Dtype dtype, int64_t at, float value) {
+  switch (dtype) {
+    case Dtype::f32:
+      reinterpret_cast<float*>(data)[at] = value;
+      break;
+    case Dtype::f64:
+      reinterpret_cast<double*>(data)[at] = value;
+      break;
+    case Dtype::bf16:
+      reinterpret_cast<uint16_t*>(data)[at] = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+      break;
+  }
+}
+
+/// Memory index of logical element [g][n][c][s].
+inline int64_t memory_index(const Row& row, int64_t g, int64_t n, int64_t c, int64_t s) {
+  const auto [batch, channels, spatial] = row.shape;
+  const int64_t image = g * batch + n;
+  return row.layout == Layout::planar ? (image * channels + c) * spatial + s : (image * spatial + s) * channels + c;
+}
+
+/// Logical position, which the input values belong to, of the same element.
+inline int64_t logical_index(const Row& row, int64_t g, int64_t n, int64_t c, int64_t s) {
+  const auto [batch, channels, spatial] = row.shape;
+  return ((g * batch + n) * channels + c) * spatial + s;
+}
+
+}  // namespace bnorm_bench

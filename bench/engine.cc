@@ -1,0 +1,91 @@
+#include "engine.hh"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+#include "data.hh"
+
+namespace bnorm_bench {
+namespace {
+
+// One sample on a busy machine can be off by a factor of two, hopeless ways to the floor are slower than that: a thread
+// too many on a call of a microsecond, non-temporal stores to what is in L1.
+constexpr double kDropOut = 3;
+
+struct Sample {
+  double ns;
+  int64_t iterations;
+};
+
+/// Keeps the samples instead of printing them.
+class Collector : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs) {
+      if (run.error_occurred) throw std::runtime_error(run.benchmark_name() + ": " + run.error_message);
+      samples.push_back({run.real_accumulated_time / static_cast<double>(run.iterations) * 1e9, run.iterations});
+    }
+  }
+  std::vector<Sample> samples;
+};
+
+std::vector<Sample> run_registered() {
+  Collector collector;
+  benchmark::RunSpecifiedBenchmarks(&collector, nullptr, "all");
+  return collector.samples;
+}
+
+benchmark::internal::Benchmark* register_one(const Contestant& contestant) {
+  auto* registered = benchmark::RegisterBenchmark(contestant.name.c_str(), contestant.body);
+  return contestant.times_itself ? registered->UseManualTime() : registered->UseRealTime();
+}
+
+/// One sample of each, long enough to tell how many iterations make a sample.
+std::vector<Sample> calibrate(const std::vector<Contestant>& contestants, double sample_seconds) {
+  benchmark::ClearRegisteredBenchmarks();
+  for (const Contestant& contestant : contestants) {
+    auto* registered = register_one(contestant);
+    if (contestant.times_itself) {
+      registered->Iterations(1);
+    } else {
+      registered->MinTime(sample_seconds);
+    }
+  }
+  return run_registered();
+}
+
+}  // namespace
+
+std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, int rounds, double sample_seconds) {
+  const std::vector<Sample> first = calibrate(contestants, sample_seconds);
+  double best = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    if (contestants[i].may_drop_out) best = std::min(best, first[i].ns);
+  }
+  benchmark::ClearRegisteredBenchmarks();
+  std::vector<size_t> stay;
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    if (contestants[i].may_drop_out && first[i].ns > kDropOut * best) continue;
+    register_one(contestants[i])->Iterations(first[i].iterations);
+    stay.push_back(i);
+  }
+  std::vector<Samples> samples(contestants.size());
+  for (int round = 0; round < rounds; ++round) {
+    const std::vector<Sample> sampled = run_registered();
+    for (size_t k = 0; k < stay.size(); ++k) samples[stay[k]].push_back(sampled[k].ns);
+  }
+  benchmark::ClearRegisteredBenchmarks();
+  return samples;
+}
+
+double median_ratio(const Samples& numerator, const Samples& denominator) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < numerator.size(); ++i) ratios.push_back(numerator[i] / denominator[i]);
+  return median(ratios);
+}
+
+}  // namespace bnorm_bench

@@ -1,0 +1,60 @@
+// What one row of the report measures.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace bnorm_bench {
+
+enum class Operation { infer, prepared, train, backward, simple };
+enum class Layout { planar, channels_last };
+enum class Dtype { f32, f64, bf16 };
+
+struct Shape {
+  int64_t batch, channels, spatial;
+};
+
+/// One measurement to make: the operation and everything that decides its time.
+struct Row {
+  Operation operation;
+  Layout layout;
+  Dtype dtype;
+  int64_t groups;
+  Shape shape;
+  int threads;
+  std::string isa;
+  bool relu;
+  bool residual;
+  bool cold;  ///< rotate over buffers of 4 x the last-level cache
+
+  int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
+};
+
+/// A peer's time, and how much longer it took than bnorm in the same round.
+struct PeerTime {
+  double ns;
+  double ratio;                ///< median over rounds of peer / bnorm
+  std::string implementation;  ///< what the peer says it ran
+};
+
+/// One measured row.
+struct Result {
+  Row row;
+  double ns;             ///< median over rounds
+  int64_t bytes;         ///< unavoidable traffic of one call
+  double floor_ns;       ///< median of the best twin
+  double fraction;       ///< median over rounds of floor / bnorm
+  int reads;             ///< times the floor reads the input tensors: 1, or 2 where they don't stay in cache
+  std::string floor_is;  ///< the best twin: threads and kind of store
+  std::map<std::string, PeerTime> peers;
+};
+
+std::string to_string(Operation operation);
+std::string to_string(Layout layout);
+std::string to_string(Dtype dtype);
+/// Name of a row's operation with what is fused behind it, e.g. "train+relu".
+std::string operation_name(const Row& row);
+
+}  // namespace bnorm_bench

@@ -1,0 +1,151 @@
+#include "selftest.hh"
+
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cases.hh"
+#include "engine.hh"
+#include "measure.hh"
+#include "options.hh"
+#include "peer.hh"
+#include "report.hh"
+
+namespace bnorm_bench {
+namespace {
+
+int failures = 0;
+
+void expect(bool holds, const std::string& what) {
+  if (holds) return;
+  ++failures;
+  std::printf("FAILED: %s\n", what.c_str());
+}
+
+Options parse(std::vector<const char*> words) {
+  words.insert(words.begin(), "bnorm_bench");
+  return parse_options(static_cast<int>(words.size()), words.data());
+}
+
+void check_json(const Result& result, const std::string& what) {
+  const nlohmann::json row = nlohmann::json::parse(to_json(result).dump());
+  const std::set<std::string> expected = {"operation", "layout", "dtype", "groups", "batch",    "channels", "spatial",
+                                          "threads",   "isa",    "ns",    "bytes",  "floor_ns", "peers"};
+  std::set<std::string> keys;
+  for (const auto& item : row.items()) keys.insert(item.key());
+  expect(keys == expected, what + ": JSON keys");
+  expect(row["ns"].is_number() && row["ns"] > 0, what + ": ns > 0");
+  expect(row["floor_ns"].is_number() && row["floor_ns"] > 0, what + ": floor_ns > 0");
+  expect(row["bytes"].is_number_integer() && row["bytes"] >= 2 * static_cast<int64_t>(tensor_bytes(result.row)),
+         what + ": bytes");
+  for (const auto& peer : row["peers"].items()) expect(peer.value() > 0, what + ": " + peer.key() + " > 0");
+}
+
+/// Every row of a command line: measure() verifies the output of the timed call.
+void check_rows(std::vector<const char*> words) {
+  words.insert(words.end(), {"--rounds", "2", "--sample-ms", "0.02"});
+  const Options options = parse(words);
+  for (const Row& row : options.rows) {
+    const std::string what = operation_name(row) + " " + to_string(row.layout) + " " + to_string(row.dtype) + " " +
+                             std::to_string(row.shape.channels) + " channels, " + std::to_string(row.threads) +
+                             " threads";
+    try {
+      std::vector<std::string> notes;
+      const Result result = measure(row, options, notes);
+      check_json(result, what);
+      for (const std::string& note : notes) expect(false, std::string(what).append(": ").append(note));
+      const size_t peers = options.peers && has_peer(row) ? kOnednnFormats.size() : 0;
+      expect(result.peers.size() == peers, what + ": peers");
+    } catch (const std::exception& error) {
+      expect(false, what + ": " + error.what());
+    }
+  }
+}
+
+/// The twin writes every byte, from every input, in every variant.
+void check_twin(int ins, int outs, int reads, size_t bytes) {
+  std::vector<Buffer> buffers(5);
+  for (Buffer& buffer : buffers) buffer = Buffer(bytes);
+  Tensors tensors = {};
+  for (; tensors.ins < ins; ++tensors.ins) {
+    std::byte* data = buffers[static_cast<size_t>(tensors.ins)].data();
+    for (size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 31 + static_cast<size_t>(tensors.ins) * 7);
+    tensors.in[tensors.ins] = data;
+  }
+  for (; tensors.outs < outs; ++tensors.outs) tensors.out[tensors.outs] = buffers[3 + size_t(tensors.outs)].data();
+  Traffic traffic;
+  traffic.sets = {tensors};
+  traffic.tensor_bytes = bytes;
+  traffic.reads = reads;
+  traffic.first_pass_ins = ins;
+  traffic.tile_bytes = 150'000;
+  for (const FloorVariant& variant : floor_variants(traffic, 3)) {
+    for (int o = 0; o < outs; ++o) std::memset(tensors.out[o], 0xa5, bytes);
+    paired_rounds({{variant.name, variant.body}}, 1, 1e-6);
+    bool same = true;
+    for (size_t i = 0; i < bytes; ++i) {
+      std::byte expected{};
+      for (int k = 0; k < ins; ++k) expected ^= tensors.in[k][i];
+      for (int o = 0; o < outs; ++o) same = same && tensors.out[o][i] == expected;
+    }
+    expect(same, "twin, " + variant.name + ", " + std::to_string(ins) + " in, " + std::to_string(outs) + " out, " +
+                     std::to_string(reads) + " reads, " + std::to_string(bytes) + " bytes");
+  }
+}
+
+/// Bad input: a message with option, value and rule, and exit code 2.
+void check_refused(const std::vector<const char*>& words, const std::string& option, const std::string& value) {
+  try {
+    parse(words);
+    expect(false, option + " " + value + " was accepted");
+  } catch (const UsageError& error) {
+    const std::string message = error.what();
+    expect(error.exit_code == 2, option + " " + value + ": exit code 2");
+    expect(message.find(option + ":") != std::string::npos && message.find(value) != std::string::npos &&
+               message.find("must be") != std::string::npos,
+           "message names option, value and rule: " + message);
+  }
+}
+
+void check_command_line() {
+  expect(parse({"--shape", "3,5,7", "2,4,1", "--layout", "planar", "--threads", "1,2"}).rows.size() == 12, "12 rows");
+  check_refused({"--shape", "1,2"}, "--shape", "1,2");
+  check_refused({"--shape", "1,0,3"}, "--shape", "1,0,3");
+  check_refused({"--shape", "1,x,3"}, "--shape", "1,x,3");
+  check_refused({"--shape", "9999999,9999999,9999999"}, "--shape", "9999999,9999999,9999999");
+  check_refused({"--layout", "nchw"}, "--layout", "nchw");
+  check_refused({"--operation", "forward"}, "--operation", "forward");
+  check_refused({"--dtype", "f16"}, "--dtype", "f16");
+  check_refused({"--threads", "0"}, "--threads", "0");
+  check_refused({"--groups", "-1"}, "--groups", "-1");
+  check_refused({"--isa", "avx9"}, "--isa", "avx9");
+  check_refused({"--rounds", "many"}, "--rounds", "many");
+}
+
+}  // namespace
+
+int run_selftest() {
+  check_command_line();
+  for (const int reads : {1, 2}) {
+    for (const size_t bytes : {size_t{1003}, size_t{400'040}}) {
+      for (const auto& [ins, outs] : {std::pair{1, 1}, {2, 1}, {3, 1}, {2, 2}, {3, 2}}) {
+        check_twin(ins, outs, reads, bytes);
+      }
+    }
+  }
+  check_rows({"--shape", "3,5,7", "2,16,40", "--operation", "infer,prepared,train,backward", "--dtype", "f32,f64,bf16",
+              "--threads", "1,2", "--no-peers"});
+  check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--groups", "2", "--relu",
+              "--residual", "--dtype", "f32,bf16"});
+  check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
+  check_rows({"--shape", "4,32,25", "--operation", "infer,train,backward", "--peers"});
+  check_rows({"--shape", "4,32,25", "--operation", "infer,train,backward", "--relu", "--peers"});
+  std::puts(failures == 0 ? "bench self test passed" : "bench self test FAILED");
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace bnorm_bench

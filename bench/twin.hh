@@ -1,0 +1,34 @@
+// The arithmetic-free twin's inner loops, compiled once per ISA so that they move data as wide as the kernels do.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bnorm_bench {
+
+/// Alignment of every buffer and of every range but the end of the last.
+inline constexpr size_t kLineBytes = 64;
+
+/// Tensors of one call, of equal size.
+struct Tensors {
+  const std::byte* in[3];
+  int ins;
+  std::byte* out[2];
+  int outs;
+};
+
+struct TwinTable {
+  const char* isa;
+  /// Reads bytes [begin, end) of every input; returns their xor, so that no read can be dropped.
+  uint64_t (*read)(const Tensors& tensors, size_t begin, size_t end);
+  /// Writes the xor of the inputs to bytes [begin, end) of every output, with regular stores.
+  void (*write)(const Tensors& tensors, size_t begin, size_t end);
+  /// The same with non-temporal stores; NULL where there are none.
+  void (*stream)(const Tensors& tensors, size_t begin, size_t end);
+};
+
+extern const TwinTable twin_generic;
+extern const TwinTable twin_avx2;    ///< x86-64 only
+extern const TwinTable twin_avx512;  ///< x86-64 only
+
+}  // namespace bnorm_bench

@@ -1,0 +1,170 @@
+// The timed call against the formulas in long double, for a sample of channels: a bench that times the wrong work is
+// worse than none.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "cases.hh"
+#include "element.hh"
+
+namespace bnorm_bench {
+namespace {
+
+using Real = long double;
+
+/// Unit roundoff of a type.
+Real unit(Dtype dtype) { return std::ldexp(Real{1}, dtype == Dtype::f64 ? -53 : dtype == Dtype::f32 ? -24 : -8); }
+
+/// Allowed error where the exact result is a sum of terms of total size `terms`: eight roundings of the arithmetic,
+/// the rounding to the data type, and for f64, whose statistics are no wider than the data, 64 roundings of the sums.
+Real tolerance(Dtype dtype, Real terms) {
+  const Real arithmetic = dtype == Dtype::f64 ? 72 * unit(Dtype::f64) : 8 * unit(Dtype::f32);
+  return terms * (arithmetic + unit(dtype));
+}
+
+/// One group's values of one channel, and what the formulas make of them.
+struct Channel {
+  std::vector<Real> x, dy, residual;
+  Real scale, shift, mean, inv_std;
+
+  Real x_hat(size_t i) const { return (x[i] - mean) * inv_std; }
+  Real z(size_t i) const { return x_hat(i) * scale + shift + residual[i]; }
+  Real z_terms(size_t i) const { return std::fabs(x_hat(i) * scale) + std::fabs(shift) + std::fabs(residual[i]); }
+};
+
+void batch_statistics(Channel& channel) {
+  const auto count = static_cast<Real>(channel.x.size());
+  Real sum = 0;
+  for (const Real x : channel.x) sum += x;
+  channel.mean = sum / count;
+  Real squares = 0;
+  for (const Real x : channel.x) squares += (x - channel.mean) * (x - channel.mean);
+  channel.inv_std = 1 / std::sqrt(squares / count + Real{kEpsilon});
+}
+
+[[noreturn]] void fail(const Row& row, const char* what, int64_t channel, size_t i, Real got, Real expected) {
+  throw std::runtime_error(operation_name(row) + ": " + what + " of channel " + std::to_string(channel) + ", value " +
+                           std::to_string(i) + " is " + std::to_string(got) + ", expected " + std::to_string(expected));
+}
+
+/// Not written as > so that NaN fails.
+bool within(Real got, Real expected, Real allowed) { return std::fabs(got - expected) <= allowed; }
+
+/// Reads one channel of a tensor into a vector, or zeros if the row has no such tensor.
+std::vector<Real> gather(const Row& row, const Buffer& buffer, int64_t g, int64_t c) {
+  std::vector<Real> values;
+  for (int64_t n = 0; n < row.shape.batch; ++n) {
+    for (int64_t s = 0; s < row.shape.spatial; ++s) {
+      values.push_back(buffer.bytes() == 0 ? 0 : read_element(buffer.data(), row.dtype, memory_index(row, g, n, c, s)));
+    }
+  }
+  return values;
+}
+
+void check_forward(const Row& row, const Channel& channel, const std::vector<Real>& y, int64_t c) {
+  for (size_t i = 0; i < y.size(); ++i) {
+    const Real z = channel.z(i);
+    const Real expected = row.relu && z < 0 ? 0 : z;
+    if (!within(y[i], expected, tolerance(row.dtype, channel.z_terms(i)))) fail(row, "y", c, i, y[i], expected);
+  }
+}
+
+struct GradientSums {
+  Real shift = 0, scale = 0;              ///< dshift, dscale
+  Real shift_terms = 0, scale_terms = 0;  ///< sums of absolute values
+  Real shift_open = 0, scale_open = 0;    ///< of elements so close to ReLU's edge that rounding decides
+};
+
+/// dz of each element and the sums; elements whose sign of z rounding decides are marked by NaN.
+GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>& dz) {
+  GradientSums sums;
+  dz = channel.dy;
+  for (size_t i = 0; i < dz.size(); ++i) {
+    const Real z = channel.z(i);
+    const Real x_hat = channel.x_hat(i);
+    if (row.relu && std::fabs(z) <= tolerance(Dtype::f32, channel.z_terms(i))) {
+      sums.shift_open += std::fabs(dz[i]);
+      sums.scale_open += std::fabs(dz[i] * x_hat);
+      dz[i] = NAN;
+      continue;
+    }
+    if (row.relu && z < 0) dz[i] = 0;
+    sums.shift += dz[i];
+    sums.scale += dz[i] * x_hat;
+    sums.shift_terms += std::fabs(dz[i]);
+    sums.scale_terms += std::fabs(dz[i] * x_hat);
+  }
+  return sums;
+}
+
+void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, const std::vector<Real>& dz,
+              const std::vector<Real>& dx, int64_t c) {
+  const auto count = static_cast<Real>(dx.size());
+  const Real gain = channel.scale * channel.inv_std;
+  for (size_t i = 0; i < dx.size(); ++i) {
+    if (std::isnan(dz[i])) continue;
+    const Real x_hat = channel.x_hat(i);
+    const Real expected = gain * (dz[i] - (sums.shift + x_hat * sums.scale) / count);
+    const Real terms = std::fabs(dz[i]) + (sums.shift_terms + std::fabs(x_hat) * sums.scale_terms) / count;
+    const Real open = (sums.shift_open + std::fabs(x_hat) * sums.scale_open) / count;
+    if (!within(dx[i], expected, std::fabs(gain) * (tolerance(row.dtype, terms) + open))) {
+      fail(row, "dx", c, i, dx[i], expected);
+    }
+  }
+}
+
+}  // namespace
+
+void Case::verify() {
+  const TensorSet& set = sets_.front();
+  const bool backward = row_.operation == Operation::backward;
+  const Buffer& output = backward ? set.dx : set.y;
+  for (const Buffer* buffer : std::initializer_list<const Buffer*>{&output, &set.dresidual, &dscale_, &dshift_}) {
+    if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
+  }
+  call_once();
+
+  const Dtype parameter = parameter_dtype(row_.dtype);
+  const int64_t channels = row_.shape.channels;
+  const int64_t samples = std::min<int64_t>(channels, 8);
+  for (int64_t k = 0; k < samples; ++k) {
+    const int64_t c = sample_position(k, samples, channels);
+    GradientSums total;
+    for (int64_t g = 0; g < row_.groups; ++g) {
+      const int64_t at = g * channels + c;
+      Channel channel = {
+          gather(row_, set.x, g, c), gather(row_, set.dy, g, c), gather(row_, set.residual, g, c), 0, 0, 0, 0};
+      channel.scale = read_element(scale_.data(), parameter, c);
+      channel.shift = read_element(shift_.data(), parameter, c);
+      channel.mean = read_element(running_mean_.data(), parameter, at);
+      channel.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
+      if (backward || row_.operation == Operation::train) batch_statistics(channel);
+      if (!backward) {
+        check_forward(row_, channel, gather(row_, set.y, g, c), c);
+        continue;
+      }
+      std::vector<Real> dz;
+      const GradientSums sums = gradient(row_, channel, dz);
+      check_dx(row_, channel, sums, dz, gather(row_, set.dx, g, c), c);
+      total.shift += sums.shift;
+      total.scale += sums.scale;
+      total.shift_terms += sums.shift_terms;
+      total.scale_terms += sums.scale_terms;
+      total.shift_open += sums.shift_open;
+      total.scale_open += sums.scale_open;
+    }
+    if (!backward) continue;
+    const Real dshift = read_element(dshift_.data(), parameter, c);
+    const Real dscale = read_element(dscale_.data(), parameter, c);
+    if (!within(dshift, total.shift, tolerance(parameter, total.shift_terms) + total.shift_open)) {
+      fail(row_, "dshift", c, 0, dshift, total.shift);
+    }
+    if (!within(dscale, total.scale, tolerance(parameter, total.scale_terms) + total.scale_open)) {
+      fail(row_, "dscale", c, 0, dscale, total.scale);
+    }
+  }
+}
+
+}  // namespace bnorm_bench
