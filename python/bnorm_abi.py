@@ -1,0 +1,402 @@
+"""bnorm for NumPy: a thin face over the C ABI.
+
+The declarations are those of include/bnorm/bnorm.h, read when the library is opened; nothing is declared again here.
+Arrays are used where they lie: their strides become the strides of the plan, and nothing is copied.
+
+    library = open_library()
+    plan = Plan(library, (60, 100), axes="NC", activation="relu")
+    y, mean, inv_std = plan.train(x, scale, shift, running_mean=running_mean, running_var=running_var)
+    gradients = plan.backward(x, dy, scale, shift, mean=mean, inv_std=inv_std)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cffi
+import ml_dtypes
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = ROOT / "include" / "bnorm" / "bnorm.h"
+DEFAULT_LIBRARY = ROOT / "build" / "release" / "libbnorm.so"
+
+bfloat16 = np.dtype(ml_dtypes.bfloat16)
+TENSORS = ("x", "y", "residual", "dx", "dy", "dresidual")
+ACTIVATIONS = {"identity": "BNORM_IDENTITY", "relu": "BNORM_RELU"}
+RUNNING_MODES = {
+    "unset": "BNORM_RUNNING_UNSET",
+    "per_group": "BNORM_RUNNING_PER_GROUP",
+    "sequential": "BNORM_RUNNING_SEQUENTIAL",
+    "mean": "BNORM_RUNNING_MEAN",
+}
+# A uint16 array holds the bit patterns of bf16, as the C ABI does.
+TYPES = {
+    np.dtype(np.float32): "BNORM_F32",
+    np.dtype(np.float64): "BNORM_F64",
+    bfloat16: "BNORM_BF16",
+    np.dtype(np.uint16): "BNORM_BF16",
+}
+
+
+class LibraryError(RuntimeError):
+    """The library or its header cannot be used."""
+
+
+class BnormError(RuntimeError):
+    """A call that bnorm refused or could not finish; the text is bnorm's own message."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class NonfiniteWarning(RuntimeWarning):
+    """The guard found NaN or Inf: outputs are written, the running statistics of those channels are kept."""
+
+
+class Gradients(NamedTuple):
+    dx: np.ndarray | None
+    dscale: np.ndarray | None
+    dshift: np.ndarray | None
+    dresidual: np.ndarray | None
+
+
+class Library:
+    """libbnorm.so, opened with the declarations of its header."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.ffi = cffi.FFI()
+        self.ffi.cdef(_declarations())
+        try:
+            self.c = self.ffi.dlopen(str(path))
+        except OSError as error:
+            raise LibraryError(f"cannot open the bnorm library {path}: {error}") from None
+        for name in ("version", "numerics_version"):
+            loaded = getattr(self.c, f"bnorm_{name}")()
+            expected = getattr(self.c, f"header_{name}")
+            if loaded != expected:
+                raise LibraryError(f"{path} has {name} {loaded}, but {HEADER} has {expected}: build the library again")
+
+    @property
+    def isa(self) -> str:
+        return self.ffi.string(self.c.bnorm_isa()).decode()
+
+    def check(self, status: int) -> None:
+        """Raises on any status but OK; bnorm's NONFINITE has written everything and becomes a warning."""
+        if status == self.c.BNORM_OK:
+            return
+        message = self.ffi.string(self.c.bnorm_last_error()).decode()
+        if status == self.c.BNORM_NONFINITE:
+            warnings.warn(message, NonfiniteWarning, stacklevel=4)
+            return
+        raise BnormError(self.ffi.string(self.c.bnorm_status_name(status)).decode(), message)
+
+    def pointer(self, array: np.ndarray | None) -> Any:
+        if array is None:
+            return self.ffi.NULL
+        # from_buffer takes neither strided arrays nor bfloat16; where it can serve, it takes a fifth of the time.
+        if array.flags.c_contiguous and array.dtype.kind == "f":
+            return self.ffi.from_buffer(array)
+        return self.ffi.cast("void *", array.__array_interface__["data"][0])
+
+
+def open_library(path: str | os.PathLike | None = None) -> Library:
+    """Opens `path`, else $BNORM_LIBRARY, else the release build of this checkout."""
+    chosen = Path(path or os.environ.get("BNORM_LIBRARY") or DEFAULT_LIBRARY)
+    if not chosen.is_file():
+        raise LibraryError(f"no bnorm library at {chosen}: build it, or name it with --library or BNORM_LIBRARY")
+    return Library(chosen.resolve())
+
+
+def _declarations() -> str:
+    """The header after the C preprocessor, and its version numbers as constants."""
+    source = [line for line in HEADER.read_text().splitlines() if not line.startswith("#include")]
+    source += [
+        "enum {",
+        "  header_version = BNORM_VERSION_MAJOR * 1000000 + BNORM_VERSION_MINOR * 1000 + BNORM_VERSION_PATCH,",
+        "  header_numerics_version = BNORM_NUMERICS_VERSION };",
+    ]
+    # cffi knows the types of stddef.h and stdint.h; BNORM_STATIC empties the export attribute.
+    command = [os.environ.get("CC", "cc"), "-E", "-P", "-x", "c", "-DBNORM_STATIC", "-"]
+    try:
+        result = subprocess.run(command, input="\n".join(source), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LibraryError(f"cannot preprocess {HEADER} with '{' '.join(command)}': {error}") from None
+    return result.stdout
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the axes of an array become G, N, C, S: one letter an axis, G, N, C, any other letter is a spatial axis."""
+
+    axes: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self):
+        if len(self.axes) != len(self.shape):
+            raise ValueError(f"axes '{self.axes}' must name as many axes as the shape {self.shape} has")
+        if len(set(self.axes)) != len(self.axes) or "C" not in self.axes:
+            raise ValueError(f"axes '{self.axes}': every letter once, and C among them")
+
+    def size(self, letter: str) -> int:
+        return self.shape[self.axes.index(letter)] if letter in self.axes else 1
+
+    @property
+    def spatial(self) -> int:
+        return math.prod(size for letter, size in zip(self.axes, self.shape) if letter not in "GNC")
+
+    def packed_strides(self, itemsize: int) -> tuple[int, ...]:
+        """Byte strides of a C-contiguous array."""
+        return tuple(itemsize * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
+
+    def element_strides(self, byte_strides: tuple[int, ...], itemsize: int) -> dict[str, int]:
+        """The g, n, c, s strides of a bnorm_strides; spatial axes must merge into one."""
+        if any(stride % itemsize for stride in byte_strides):
+            raise ValueError(f"byte strides {byte_strides} are no multiples of the element size {itemsize}")
+        strides = {letter.lower(): stride // itemsize for letter, stride in zip(self.axes, byte_strides)}
+        spatial = [
+            (size, stride // itemsize)
+            for letter, size, stride in zip(self.axes, self.shape, byte_strides)
+            if letter not in "GNC" and size != 1
+        ]
+        for (_, outer), (size, inner) in pairwise(spatial):
+            if outer != size * inner:
+                raise ValueError(f"spatial axes of strides {byte_strides} in '{self.axes}' do not merge into one axis")
+        innermost = spatial[-1][1] if spatial else 1
+        return {"g": strides.get("g", 0), "n": strides.get("n", 0), "c": strides["c"], "s": innermost}
+
+
+class Plan:
+    """A bnorm_plan for arrays of one shape; immutable, and free to be used by several threads at once.
+
+    axes      "NC", "NCHW", "NHWC", "GNC", "TNC" with T renamed G, ...: see Geometry
+    like      {"x": array, ...}: tensors whose strides differ from C-contiguous
+    Other keywords carry the names of bnorm_desc. A call may have a smaller N than the shape.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        shape: tuple[int, ...],
+        *,
+        axes: str,
+        like: dict[str, np.ndarray] | None = None,
+        data_type: Any = np.float32,
+        param_type: Any = None,
+        stats_type: Any = np.float64,
+        activation: str = "identity",
+        residual_added: bool = False,
+        running_mode: str = "unset",
+        biased_running_var: bool = False,
+        params_per_group: bool = False,
+        frozen: bool = False,
+        guard: bool = False,
+        epsilon: float = 1e-5,
+        average_factor: float = 0.1,
+    ):
+        self.library = library
+        self.geometry = Geometry(axes, tuple(int(size) for size in shape))
+        self.data_type = np.dtype(data_type)
+        default_param = np.float64 if self.data_type == np.float64 else np.float32
+        self.param_type = np.dtype(param_type or default_param)
+        self.stats_type = np.dtype(stats_type)
+        self.average_factor = average_factor
+        channels, groups = self.geometry.size("C"), self.geometry.size("G")
+        self.params_shape = (groups, channels) if params_per_group else (channels,)
+        # Without groups no array has a G axis, so neither have its statistics.
+        self.stats_shape = (groups, channels) if "G" in axes else (channels,)
+        self.running_shape = (groups, channels) if running_mode == "per_group" else (channels,)
+        self._packed = self.geometry.packed_strides(self.data_type.itemsize)
+        self._strides = {name: (like or {}).get(name) for name in TENSORS}
+        self._strides = {name: self._packed if a is None else a.strides for name, a in self._strides.items()}
+        c = library.c
+        fields = {
+            "struct_size": library.ffi.sizeof("bnorm_desc"),
+            "data_type": _constant(c, TYPES, self.data_type, "data_type"),
+            "param_type": _constant(c, TYPES, self.param_type, "param_type"),
+            "stats_type": _constant(c, TYPES, self.stats_type, "stats_type"),
+            "groups": groups,
+            "batch": self.geometry.size("N"),
+            "channels": channels,
+            "spatial": self.geometry.spatial,
+            "activation": _constant(c, ACTIVATIONS, activation, "activation"),
+            "residual_added": residual_added,
+            "running_mode": _constant(c, RUNNING_MODES, running_mode, "running_mode"),
+            "biased_running_var": biased_running_var,
+            "params_per_group": params_per_group,
+            "frozen": frozen,
+            "guard": guard,
+            "epsilon": epsilon,
+            "average_factor": average_factor,
+        }
+        for name, strides in self._strides.items():
+            fields[name] = self.geometry.element_strides(strides, self.data_type.itemsize)
+        handle = library.ffi.new("bnorm_plan **")
+        library.check(c.bnorm_plan_create(handle, library.ffi.new("bnorm_desc *", fields), library.ffi.NULL))
+        self._plan = library.ffi.gc(handle[0], c.bnorm_plan_destroy)
+        self._coefficients_size = c.bnorm_plan_coefficients_size(self._plan)
+
+    def describe(self) -> str:
+        size = self.library.c.bnorm_plan_describe(self._plan, self.library.ffi.NULL, 0) + 1
+        text = self.library.ffi.new("char[]", size)
+        self.library.c.bnorm_plan_describe(self._plan, text, size)
+        return self.library.ffi.string(text).decode()
+
+    def infer(self, x, scale=None, shift=None, *, running_mean, running_var, residual=None, y=None, serial=False):
+        """bnorm_infer; returns y."""
+        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        params = self._params(scale=scale, shift=shift)
+        running = self._running(running_mean, running_var)
+        self._call("infer", batch, tensors | params | running, serial)
+        return tensors["y"]
+
+    def train(
+        self, x, scale=None, shift=None, *, running_mean=None, running_var=None, residual=None, y=None, mean=None,
+        inv_std=None, average_factor=None, serial=False,
+    ):  # fmt: skip
+        """bnorm_train; updates running_* in place; returns y, mean, inv_std."""
+        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        params = self._params(scale=scale, shift=shift)
+        running = self._running(running_mean, running_var, written=True)
+        saved = self._saved(
+            np.empty(self.stats_shape, self.stats_type) if mean is None else mean,
+            np.empty(self.stats_shape, self.stats_type) if inv_std is None else inv_std,
+            written=True,
+        )
+        factor = self.average_factor if average_factor is None else average_factor
+        self._call("train", batch, tensors | params | running | saved, serial, average_factor=factor)
+        return tensors["y"], saved["mean"], saved["inv_std"]
+
+    def backward(
+        self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
+        dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), serial=False,
+    ):  # fmt: skip
+        """bnorm_backward; outputs that are wanted and not given are made; returns Gradients."""
+        params = {"dscale": dscale, "dshift": dshift}
+        for name in params:
+            if name in wanted and params[name] is None:
+                params[name] = np.empty(self.params_shape, self.param_type)
+        tensors, batch = self._tensors(
+            x=x, dy=dy, y=y,
+            dx=self._output("dx", dx, dy) if "dx" in wanted else dx,
+            dresidual=self._output("dresidual", dresidual, dy) if "dresidual" in wanted else dresidual,
+        )  # fmt: skip
+        params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
+        statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
+        self._call("backward", batch, tensors | params | statistics, serial)
+        return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
+
+    def prepare(self, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None):
+        """bnorm_prepare; returns the coefficients for normalize."""
+        arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
+        arrays |= self._running(running_mean, running_var)
+        coefficients = np.zeros(-(-self._coefficients_size // 8), np.float64)
+        args = self._arguments("prepare", arrays)
+        self.library.check(self.library.c.bnorm_prepare(self._plan, args, self.library.pointer(coefficients)))
+        return coefficients
+
+    def normalize(self, x, coefficients, *, residual=None, y=None, serial=False):
+        """bnorm_normalize with coefficients that prepare of this plan made; returns y."""
+        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        if coefficients.nbytes < self._coefficients_size:
+            raise ValueError(f"coefficients has {coefficients.nbytes} bytes, must have {self._coefficients_size}")
+        self._call("normalize", batch, tensors | {"coefficients": coefficients}, serial)
+        return tensors["y"]
+
+    def _call(self, operation: str, batch: int, arrays: dict[str, np.ndarray | None], serial: bool, **numbers) -> None:
+        c = self.library.c
+        executor = c.bnorm_serial_executor() if serial else self.library.ffi.NULL
+        args = self._arguments(operation, arrays, batch=batch, executor=executor, **numbers)
+        self.library.check(getattr(c, f"bnorm_{operation}")(self._plan, args))
+
+    def _arguments(self, operation: str, arrays: dict[str, np.ndarray | None], **numbers) -> Any:
+        kind = f"bnorm_{operation}_args"
+        pointers = {name: self.library.pointer(array) for name, array in arrays.items() if array is not None}
+        return self.library.ffi.new(f"{kind} *", {"struct_size": self.library.ffi.sizeof(kind)} | pointers | numbers)
+
+    def _output(self, name: str, given: np.ndarray | None, shaped_as: np.ndarray) -> np.ndarray:
+        """The given output, or a new one in the memory order of the plan's tensor `name`."""
+        if given is not None:
+            if not given.flags.writeable:
+                raise ValueError(f"{name} must be writeable")
+            return given
+        if self._strides[name] == self._packed:
+            return np.empty(shaped_as.shape, self.data_type)
+        order = np.argsort([-abs(stride) for stride in self._strides[name]], kind="stable")
+        array = np.empty([shaped_as.shape[axis] for axis in order], self.data_type)
+        return array.transpose(np.argsort(order))
+
+    def _tensors(self, **arrays: np.ndarray | None) -> tuple[dict[str, np.ndarray | None], int]:
+        """Checks tensors against the plan and each other; returns them and the batch of the call."""
+        shapes = {}
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            self._check_array(name, array, self.data_type)
+            self._check_tensor(name, array)
+            shapes[name] = array.shape
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"tensors of one call differ in shape: {shapes}")
+        shape = next(iter(shapes.values()))
+        return arrays, shape[self.geometry.axes.index("N")] if "N" in self.geometry.axes else 1
+
+    def _check_tensor(self, name: str, array: np.ndarray) -> None:
+        geometry, strides = self.geometry, self._strides[name]
+        fits = array.ndim == len(geometry.shape) and all(
+            size == planned or (letter == "N" and size < planned)
+            for letter, size, planned in zip(geometry.axes, array.shape, geometry.shape)
+        )
+        if not fits:
+            raise ValueError(f"{name} has shape {array.shape}, the plan has {geometry.shape} ('{geometry.axes}')")
+        if (
+            array.size
+            and array.strides != strides
+            and any(
+                size > 1 and actual != planned for size, actual, planned in zip(array.shape, array.strides, strides)
+            )
+        ):
+            raise ValueError(f"{name} has byte strides {array.strides}, the plan has {strides}")
+
+    def _params(self, written: bool = False, **arrays: np.ndarray | None) -> dict[str, np.ndarray | None]:
+        return self._vectors(arrays, self.param_type, self.params_shape, written)
+
+    def _running(self, mean: np.ndarray | None, var: np.ndarray | None, written: bool = False):
+        arrays = {"running_mean": mean, "running_var": var}
+        return self._vectors(arrays, self.param_type, self.running_shape, written)
+
+    def _saved(self, mean: np.ndarray | None, inv_std: np.ndarray | None, written: bool = False):
+        return self._vectors({"mean": mean, "inv_std": inv_std}, self.stats_type, self.stats_shape, written)
+
+    def _vectors(self, arrays: dict[str, np.ndarray | None], dtype: np.dtype, shape: tuple[int, ...], written: bool):
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            self._check_array(name, array, dtype)
+            if written and not array.flags.writeable:
+                raise ValueError(f"{name} must be writeable")
+            if array.shape != shape or not array.flags.c_contiguous:
+                raise ValueError(f"{name} has shape {array.shape}, must be C-contiguous of shape {shape}")
+        return arrays
+
+    def _check_array(self, name: str, array: np.ndarray, dtype: np.dtype) -> None:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} is a {type(array).__name__}, must be a NumPy array")
+        if array.dtype != dtype:
+            raise TypeError(f"{name} has dtype {array.dtype}, the plan has {dtype}")
+        if not array.flags.aligned:
+            raise ValueError(f"{name} must be aligned for its element type")
+
+
+def _constant(c: Any, names: dict, key: Any, field: str) -> int:
+    if key not in names:
+        raise ValueError(f"{field} is {key!r}, must be one of {[str(name) for name in names]}")
+    return getattr(c, names[key])
