@@ -9,6 +9,7 @@
 #include "cases.hh"
 #include "engine.hh"
 #include "peer.hh"
+#include "support/isa_scope.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -79,7 +80,7 @@ std::vector<Contestant> make_contestants(Case& ours, const std::vector<FloorVari
 }  // namespace
 
 Result measure(const Row& row, const Options& options, std::vector<std::string>& notes) {
-  const IsaScope isa(row.isa);
+  const bnorm_support::IsaScope isa(row.isa);
   Case ours(row);
   ours.verify();
   const std::vector<NamedPeer> peers = start_peers(row, options, ours, notes);

@@ -14,6 +14,7 @@
 
 #include "cases.hh"
 #include "peer.hh"
+#include "support/isa_scope.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -163,7 +164,7 @@ void resolve_isas(Words& words) {
     if (words.isas[0].empty()) refuse("BNORM_ISA", given == nullptr ? "" : given);
   }
   for (const std::string& isa : words.isas) {
-    const IsaScope scope(isa);
+    const bnorm_support::IsaScope scope(isa);
     if (isa.empty() || bnorm_isa() != isa) refuse("--isa", isa);
   }
 }
@@ -237,19 +238,6 @@ Options parse_options(int argc, const char* const* argv) {
   resolve_isas(words);
   make_rows(words, options);
   return options;
-}
-
-IsaScope::IsaScope(const std::string& isa) : was_set_(std::getenv("BNORM_ISA") != nullptr) {
-  if (was_set_) before_ = std::getenv("BNORM_ISA");
-  setenv("BNORM_ISA", isa.c_str(), 1);
-}
-
-IsaScope::~IsaScope() {
-  if (was_set_) {
-    setenv("BNORM_ISA", before_.c_str(), 1);
-  } else {
-    unsetenv("BNORM_ISA");
-  }
 }
 
 }  // namespace bnorm_bench

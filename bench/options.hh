@@ -28,17 +28,4 @@ struct UsageError : std::runtime_error {
 /// Throws UsageError. Sets the environment's BNORM_ISA only to see whether this machine has a given ISA.
 Options parse_options(int argc, const char* const* argv);
 
-/// While it lives, plans are made for `isa`.
-class IsaScope {
- public:
-  explicit IsaScope(const std::string& isa);
-  ~IsaScope();
-  IsaScope(const IsaScope&) = delete;
-  IsaScope& operator=(const IsaScope&) = delete;
-
- private:
-  bool was_set_;
-  std::string before_;
-};
-
 }  // namespace bnorm_bench

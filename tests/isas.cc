@@ -5,23 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
-#include <cstdlib>
 
 namespace bnorm_tests {
-
-IsaScope::IsaScope(const std::string& name) {
-  const char* const before = std::getenv("BNORM_ISA");
-  was_set_ = before != nullptr;
-  if (was_set_) before_ = before;
-  setenv("BNORM_ISA", name.c_str(), 1);
-}
-
-IsaScope::~IsaScope() {
-  if (was_set_)
-    setenv("BNORM_ISA", before_.c_str(), 1);
-  else
-    unsetenv("BNORM_ISA");
-}
 
 const std::vector<std::string>& isas() {
   static const std::vector<std::string> names = [] {
