@@ -137,7 +137,7 @@ constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) {
   for (int k = 0; k < kCoefficients; ++k)
     coefficient[k] =
-        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.padded_channels(), plan.arithmetic_bytes()));
+        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.all_channels(), plan.arithmetic_bytes()));
 }
 
 }  // namespace
@@ -201,7 +201,6 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
 
 void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
   const bnorm_desc& d = plan.desc;
-  std::memset(coefficients, 0, plan.coefficients_bytes());  // the elements past the end are read, though never used
   void* base[kCoefficients];
   map_coefficients(plan, coefficients, base);
   const auto at = [&](int64_t i, void** to) {

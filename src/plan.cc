@@ -83,8 +83,8 @@ class Layout {
 };
 
 Workspace lay_out(const Plan& plan, Layout& layout) {
-  const int64_t channels = plan.padded_channels();
-  const int64_t partials = plan.desc.groups * std::max<int64_t>(plan.workspace_blocks, 1) * plan.desc.channels + 15;
+  const int64_t channels = plan.all_channels();
+  const int64_t partials = plan.desc.groups * std::max<int64_t>(plan.workspace_blocks, 1) * plan.desc.channels;
   Workspace w;
   w.first = layout.take_doubles(partials);
   w.second = layout.take_doubles(partials);
@@ -122,7 +122,7 @@ const bnorm_strides& strides_of(const bnorm_desc& d, Tensor tensor) {
 }
 
 size_t Plan::coefficients_bytes() const {
-  return static_cast<size_t>((kOffset + 1) * padded_channels() * arithmetic_bytes());
+  return static_cast<size_t>((kOffset + 1) * all_channels() * arithmetic_bytes());
 }
 
 int64_t Plan::channel_grain(Family family) const {

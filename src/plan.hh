@@ -33,8 +33,8 @@ struct Plan {
   int64_t workspace_blocks;  // blocks of a full batch
   size_t workspace_bytes;
 
-  /// Elements of a per-channel array, with the 15 more that kernels may read (never use) past its end.
-  int64_t padded_channels() const { return desc.groups * desc.channels + 15; }
+  /// Elements of an array with one for each channel of each group.
+  int64_t all_channels() const { return desc.groups * desc.channels; }
   int64_t arithmetic_bytes() const { return arithmetic == 0 ? 4 : 8; }
   int64_t element_bytes() const { return data == 0 ? 4 : (data == 1 ? 8 : 2); }
   size_t coefficients_bytes() const;
