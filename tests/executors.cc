@@ -57,8 +57,8 @@ std::vector<Executor> make_executors() {
   r.push_back({"serial", [](const std::function<void(const bnorm_executor*)>& f) { f(BNORM_SERIAL); }});
 #if BNORM_WITH_TBB
   // An arena gets no more workers than the machine has cores unless it is told so.
-  static tbb::global_control more_than_cores(tbb::global_control::max_allowed_parallelism, 8);
-  for (const int threads : {1, 2, 3, 8}) r.push_back(one_tbb(threads));
+  static tbb::global_control more_than_cores(tbb::global_control::max_allowed_parallelism, 64);
+  for (const int threads : {1, 2, 3, 4, 7, 8, 16, 64}) r.push_back(one_tbb(threads));
 #endif
   r.push_back(custom("reverse", Manner::kReverse, 3));
   r.push_back(custom("shuffled", Manner::kShuffled, 8));

@@ -17,7 +17,7 @@ struct Executor {
   std::function<void(const std::function<void(const bnorm_executor*)>&)> with;
 };
 
-/// Serial, oneTBB with 1, 2, 3 and 8 threads (if built with it), and callers' executors that run tasks in reverse,
+/// Serial, oneTBB with 1 to 64 threads (if built with it), and callers' executors that run tasks in reverse,
 /// shuffled, and on 8 threads at once. Lives as long as the program.
 const std::vector<Executor>& executors();
 

@@ -2,6 +2,9 @@
 // The same inputs give the same bits, however the work is laid out, shared out or cut into calls.
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "executors.hh"
 #include "isas.hh"
 #include "options.hh"
@@ -81,6 +84,31 @@ TEST_CASE("bits: any executor and number of threads") {
       }
     }
   }
+}
+
+TEST_CASE("bits: 100 repetitions while other threads keep the machine busy") {
+  std::atomic<bool> done{false};
+  std::vector<std::thread> load;
+  for (int i = 0; i < 4; ++i)
+    load.emplace_back([&] {
+      while (!done) {
+      }
+    });
+  for (const Case& c : large_cases()) {
+    // The shapes take turns between the two layouts.
+    if (c.layout != (c.seed / 3 % 2 == 0 ? Layout::kPlanar : Layout::kChannelsLast)) continue;
+    const Problem problem(c);
+    for (const Operation operation : {Operation::kTrain, Operation::kBackward}) {
+      const Outputs first = run_serial(problem, operation);
+      int64_t different = 0;
+      for (int repetition = 0; repetition < 100; ++repetition)
+        different += difference(first, problem.run(operation, nullptr)) != "";
+      INFO("operation ", static_cast<int>(operation), ' ', describe(c));
+      CHECK(different == 0);
+    }
+  }
+  done = true;
+  for (std::thread& t : load) t.join();
 }
 
 TEST_CASE("bits: work is in fact shared out") {
