@@ -39,12 +39,13 @@ endfunction()
 
 # -O3 even in debug builds: without inlining the lanes fall apart into weak functions. Nothing here may need the C++
 # runtime or share code with other files.
-set(bnorm_kernel_optimization -O3)
+set(kernel_optimization -O3)
 if(BNORM_SANITIZE)
   # GCC 12 needs over 4 minutes for one sanitized instruction set at -O3, 40 seconds at -O1. The bits are the same.
-  set(bnorm_kernel_optimization -O1)
+  set(kernel_optimization -O1)
 endif()
-set(bnorm_kernel_flags ${bnorm_kernel_optimization} -fno-exceptions -fno-rtti -fno-math-errno -fno-threadsafe-statics
+set(BNORM_KERNEL_OPTIMIZATION ${kernel_optimization} CACHE STRING "Optimization of the kernels, whatever the build type")
+set(bnorm_kernel_flags ${BNORM_KERNEL_OPTIMIZATION} -fno-exceptions -fno-rtti -fno-math-errno -fno-threadsafe-statics
                        -fno-lto)
 
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS src/isa_list.inc)
