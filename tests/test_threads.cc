@@ -12,7 +12,9 @@
 #include <xmmintrin.h>
 #endif
 #if BNORM_WITH_TBB
+#include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
 #endif
 
 #include "executors.hh"
@@ -104,6 +106,27 @@ TEST_CASE("threads: nested inside oneTBB loops") {
     if (shared.train(nullptr, &own) != expected || own != BNORM_OK) ++wrong;
   });
   CHECK(wrong == 0);
+}
+
+// Only seldom has a waiting caller anything to take: without isolation one run in five fails.
+TEST_CASE("threads: a caller that waits for its workers takes up none of its program's other tasks") {
+  static thread_local bool inside_call = false;
+  const SharedPlan shared;
+  std::atomic<int> entered{0};
+  tbb::global_control more_than_cores(tbb::global_control::max_allowed_parallelism, 16);
+  tbb::task_arena(16).execute([&] {
+    tbb::parallel_for(
+        0, 2000,
+        [&](int) {
+          if (inside_call) ++entered;
+          inside_call = true;
+          bnorm_status own = BNORM_OK;
+          shared.train(nullptr, &own);
+          inside_call = false;
+        },
+        tbb::simple_partitioner());
+  });
+  CHECK(entered.load() == 0);
 }
 #endif
 
