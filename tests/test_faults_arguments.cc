@@ -139,15 +139,15 @@ TEST_CASE("fault: one running statistic without the other is lost or crashes in 
 
 // pytorch/pytorch#189831, pytorch/pytorch#188958: backward launches although saved statistics are empty.
 TEST_CASE("fault: backward reads saved statistics that are not there") {
-  for (const bool mean_missing : {true, false}) {
-    const char* const missing = mean_missing ? "mean" : "inv_std";
+  for (const auto& [mean_given, inv_std_given] : {std::pair{false, true}, {true, false}, {false, false}}) {
+    const char* const missing = mean_given ? "inv_std" : "mean";
     Calls c;
-    for (bnorm_backward_args* a : {&c.backward_args, &c.sums_args}) (mean_missing ? a->mean : a->inv_std) = nullptr;
+    const double* const mean = mean_given ? c.mean.data() : nullptr;
+    const double* const inv_std = inv_std_given ? c.inv_std.data() : nullptr;
+    for (bnorm_backward_args* a : {&c.backward_args, &c.sums_args}) a->mean = mean, a->inv_std = inv_std;
     c.check_refused(c.backward(), missing);
     c.check_refused(c.sums(), missing);
     c.check_refused(c.apply(), missing);
-    const double* const mean = mean_missing ? nullptr : c.mean.data();
-    const double* const inv_std = mean_missing ? c.inv_std.data() : nullptr;
     c.check_refused(bnorm_backward_f32(4, 2, 1, c.x.data(), c.dy.data(), nullptr, mean, inv_std, c.dx.data(),
                                        c.dscale.data(), c.dshift.data()),
                     missing);
