@@ -97,13 +97,9 @@ class Magnitudes:
         return summands.sum(axis=self.problem.reduced_axes, keepdims=True)
 
 
-def training_bounds(problem: Problem, *, biased_running_var: bool) -> Results:
+def training_bounds(problem: Problem, biased_running_var: bool) -> Results:
     """By the names of Results."""
-    x, axes, unit = wide(problem.x), problem.reduced_axes, float(np.finfo(problem.x.dtype).eps) / 2
-    options = {"axis": axes, "keepdims": True}
-    mean, var = x.mean(**options), x.var(**options)
-    dm = (problem.count + ROUNDINGS) * unit * abs(x).mean(**options)
-    dv = (problem.count + ROUNDINGS) * unit * ((x**2).mean(**options) + 2 * abs(mean) * abs(x).mean(**options)) + dm**2
+    mean, var, dm, dv = _batch_statistics(problem)
     sizes = Magnitudes(problem, mean, var, dm, dv)
     saved = {"mean": dm, "var": dv, "inv_std": sizes.inv_std * sizes.rho}
     bounds = {name: bound.ravel() for name, bound in saved.items()} | {"y": sizes.y()} | sizes.gradients()
@@ -113,6 +109,18 @@ def training_bounds(problem: Problem, *, biased_running_var: bool) -> Results:
         if old is not None:
             bounds[f"running_{name}"] = running_bound(problem, wide(old), batch.ravel(), error.ravel())
     return bounds
+
+
+def _batch_statistics(problem: Problem) -> tuple[np.ndarray, ...]:
+    """m, v, dm and dv of the derivation; 0 for an empty batch."""
+
+    def average(values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=problem.reduced_axes, keepdims=True) / max(problem.count, 1)
+
+    x, summands = wide(problem.x), (problem.count + ROUNDINGS) * float(np.finfo(problem.x.dtype).eps) / 2
+    mean, size = average(x), average(abs(x))
+    dm = summands * size
+    return mean, average((x - mean) ** 2), dm, summands * (average(x**2) + 2 * abs(mean) * size) + dm**2
 
 
 def running_bound(problem: Problem, old: np.ndarray, batch: np.ndarray, error: np.ndarray) -> np.ndarray:

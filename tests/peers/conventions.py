@@ -13,10 +13,13 @@
     types               f32 f64           f32                     f32 f64             f32 f64
     layouts             any               channels-last, rank     any                 any, by axis
                                           4 and 5
-    M = 0               running_* kept    -                       -                   -
-    M = 1               module refuses    unbiased = biased       -                   -
+    M = 0               running_* kept    NaN                     -                   -
+    M = 1               refused (native   unbiased = biased       -                   -
+                        call: NaN)
 
-bnorm refuses an average_factor outside [0, 1]. Its fields: biased_running_var 0 is unbiased (the default), 1 biased.
+bnorm refuses an average_factor outside [0, 1], keeps running_* for M = 0, and for M = 1 takes the biased variance, 0.
+TensorFlow's fused operation on five axes leaves its saved statistics unset in inference: its gradient is given the
+running statistics themselves. Fields of bnorm: biased_running_var 0 is unbiased (the default), 1 biased.
 A cumulative average is args.average_factor = 1 / (k + 1) for batch k = 0, 1, ...
 """
 

@@ -109,15 +109,15 @@ def make_problem(setup: Setup) -> Problem:
     )
 
 
-def solve_training(library: Library, problem: Problem, *, biased_running_var: bool) -> Results:
+def solve_training(library: Library, problem: Problem, biased_running_var: bool) -> Results:
     """bnorm's results from batch statistics; running_* where the problem has them."""
     plan = _plan(library, problem, biased_running_var=biased_running_var)
     running = problem.running
     y, mean, inv_std = plan.train(problem.x, **problem.params, **running)
     dx, dscale, dshift, _ = plan.backward(problem.x, problem.dy, **problem.params, mean=mean, inv_std=inv_std)
     gradients = {"dx": dx, "dscale": dscale, "dshift": dshift}
-    # Back from inv_std, which errs by a rounding of f64, to the variance.
-    var = inv_std**-2.0 - problem.epsilon
+    # Back from inv_std, which errs by a rounding of f64, to the variance; of an empty batch inv_std is 0.
+    var = np.divide(1, inv_std**2, out=np.zeros_like(inv_std), where=inv_std > 0) - problem.epsilon
     updated = {name: array for name, array in running.items() if array is not None}
     return {"y": y, "mean": mean, "inv_std": inv_std, "var": var} | gradients | updated
 
