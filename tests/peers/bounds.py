@@ -34,6 +34,21 @@ ROUNDINGS = 8
 ROOT = 4  # half a rounding for epsilon and for the sum, one or two for the root and the division
 
 
+def unit(problem: Problem) -> float:
+    """u of the derivation."""
+    return float(np.finfo(problem.x.dtype).eps) / 2
+
+
+def summation(problem: Problem) -> float:
+    """n u of the derivation."""
+    return (problem.count + ROUNDINGS) * unit(problem)
+
+
+def rounding(problem: Problem) -> float:
+    """k u of the derivation."""
+    return 2 * ROUNDINGS * unit(problem)
+
+
 @dataclass(frozen=True)
 class Magnitudes:
     """The quantities of the derivation; arrays broadcast against x."""
@@ -48,22 +63,16 @@ class Magnitudes:
         assert np.all(self.dv <= (self.var + self.problem.epsilon) / 2), "too ill-conditioned for the bounds"
 
     @property
-    def unit(self) -> float:
-        return float(np.finfo(self.problem.x.dtype).eps) / 2
-
-    @property
-    def summands(self) -> float:
-        """n u of the derivation."""
-        return (self.problem.count + ROUNDINGS) * self.unit
+    def summation(self) -> float:
+        return summation(self.problem)
 
     @property
     def rounding(self) -> float:
-        """k u of the derivation."""
-        return 2 * ROUNDINGS * self.unit
+        return rounding(self.problem)
 
     @property
     def rho(self) -> np.ndarray:
-        return self.dv / (self.var + self.problem.epsilon) + ROOT * self.unit
+        return self.dv / (self.var + self.problem.epsilon) + ROOT * unit(self.problem)
 
     @property
     def inv_std(self) -> np.ndarray:
@@ -85,8 +94,8 @@ class Magnitudes:
         x, dy, count = wide(self.problem.x), wide(self.problem.dy), max(self.problem.count, 1)
         z, size = (x - self.mean) * self.inv_std, abs(x) + abs(self.mean)
         dscale, dshift, total = (self.total(summand) for summand in (dy * z, dy, abs(dy)))
-        ddb = self.summands * total
-        dds = self.inv_std * (self.summands * self.total(abs(dy) * (size + abs(self.mean))) + self.dm * total)
+        ddb = self.summation * total
+        dds = self.inv_std * (self.summation * self.total(abs(dy) * (size + abs(self.mean))) + self.dm * total)
         dds += self.rho * abs(dscale)
         g = abs(dy) + (abs(dshift) + abs(z * dscale)) / count
         slope = abs(dscale) * self.inv_std * (self.dm + self.rounding * size)
@@ -107,7 +116,7 @@ def training_bounds(problem: Problem, biased_running_var: bool) -> Results:
     for name, batch, error in (("mean", mean, dm), ("var", enters * var, enters * dv)):
         old = problem.running[f"running_{name}"]
         if old is not None:
-            bounds[f"running_{name}"] = running_bound(problem, wide(old), batch.ravel(), error.ravel())
+            bounds[f"running_{name}"] = _running_bound(problem, wide(old), batch.ravel(), error.ravel())
     return bounds
 
 
@@ -117,15 +126,15 @@ def _batch_statistics(problem: Problem) -> tuple[np.ndarray, ...]:
     def average(values: np.ndarray) -> np.ndarray:
         return values.sum(axis=problem.reduced_axes, keepdims=True) / max(problem.count, 1)
 
-    x, summands = wide(problem.x), (problem.count + ROUNDINGS) * float(np.finfo(problem.x.dtype).eps) / 2
+    x = wide(problem.x)
     mean, size = average(x), average(abs(x))
-    dm = summands * size
-    return mean, average((x - mean) ** 2), dm, summands * (average(x**2) + 2 * abs(mean) * size) + dm**2
+    dm = summation(problem) * size
+    dv = summation(problem) * (average(x**2) + 2 * abs(mean) * size) + dm**2
+    return mean, average((x - mean) ** 2), dm, dv
 
 
-def running_bound(problem: Problem, old: np.ndarray, batch: np.ndarray, error: np.ndarray) -> np.ndarray:
-    rounding = ROUNDINGS * float(np.finfo(problem.x.dtype).eps)
-    return problem.average_factor * error + rounding * (abs(old) + abs(batch))
+def _running_bound(problem: Problem, old: np.ndarray, batch: np.ndarray, error: np.ndarray) -> np.ndarray:
+    return problem.average_factor * error + rounding(problem) * (abs(old) + abs(batch))
 
 
 def frozen_bounds(problem: Problem) -> Results:
