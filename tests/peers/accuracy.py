@@ -133,7 +133,8 @@ def measure(columns: list[Data]) -> Measured:
 def measure_system(system: str, columns: list[Data], measured: Measured) -> None:
     """Runs one system in a process of its own and adds its answers."""
     titles = {str(data.file): data.title for data in columns}
-    command = [sys.executable, str(Path(__file__).with_name("peer_statistics.py")), system, *map(str, SIZES), *titles]
+    program = Path(__file__).with_name("peer_statistics.py")
+    command = [sys.executable, str(program), system, *map(str, SIZES), *titles]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
     progress(f"starting {system}")
     with tempfile.TemporaryFile("w+") as errors:
@@ -197,10 +198,10 @@ def report(columns: list[Data], measured: Measured) -> str:
     )
     var = "Variance, relative error; of the constant the variance itself (exact: 0). ulps: of f32."
     mean = "Mean, error in units of max(|mean|, std)."
-    return "\n".join(
-        [BEGIN, "", *textwrap.wrap(facts, WIDTH), "", var, "", *table(columns, measured, "var", Exact.var_error), "", mean, ""]
-        + [*table(columns, measured, "mean", Exact.mean_error), "", END]
-    )
+    var_table = table(columns, measured, "var", Exact.var_error)
+    mean_table = table(columns, measured, "mean", Exact.mean_error)
+    lines = [*textwrap.wrap(facts, WIDTH), "", var, "", *var_table, "", mean, "", *mean_table]
+    return "\n".join([BEGIN, "", *lines, "", END])
 
 
 def limit_threads() -> None:
