@@ -9,6 +9,7 @@ import numpy as np
 import onnx_cases
 import pytest
 from bnorm_abi import Plan
+from layouts import LAYOUTS, in_layout
 from onnx_cases import Case
 
 CASES = onnx_cases.collect()
@@ -23,7 +24,7 @@ ONNX_RTOL, ONNX_ATOL = 1e-3, 1e-7
 UNIT = 2.0**-24  # largest relative error of one f32 rounding
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-each_layout = pytest.mark.parametrize("layout", ["planar", "channels_last"])
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def test_the_cases_are_there():
@@ -80,14 +81,6 @@ def test_simple_call(library, case: Case):
     biased = inputs["running_var"].astype(np.float64)
     old = (1 - case.average_factor) * case.inputs["running_var"].astype(np.float64)
     check(case, y, inputs["running_mean"], old + (biased - old) * (count - 1) / count)
-
-
-def in_layout(x: np.ndarray, layout: str) -> tuple[str, np.ndarray]:
-    """Axis letters and a contiguous array; the spatial axes are D, H, W as far as there are any."""
-    spatial = "DHW"[3 - (x.ndim - 2) :]
-    if layout == "planar":
-        return f"NC{spatial}", x
-    return f"N{spatial}C", np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 def check(case: Case, y: np.ndarray, running_mean: np.ndarray | None = None, running_var: np.ndarray | None = None):
