@@ -174,8 +174,10 @@ void check_parts(Layout layout, const std::vector<int64_t>& batches) {
   c.relu = true;
   Problem p(c);
   // Samples differ in their mean, so that those of the parts do.
-  for (size_t i = 0; i < p.inputs().x.size(); ++i)
-    p.inputs().x[i] = rounded(BNORM_F32, p.inputs().x[i] + static_cast<double>(i / 45 * (i / 45)));
+  for (size_t i = 0; i < p.inputs().x.size(); ++i) {
+    const size_t sample = i / 45;
+    p.inputs().x[i] = rounded(BNORM_F32, p.inputs().x[i] + static_cast<double>(sample * sample));
+  }
   SharedStep step(p, batches);
   const Outputs forward = step.train();
   CHECK(violation(expect(Operation::kTrain, p, forward), forward) == "");
