@@ -36,6 +36,12 @@ void blend_entry(const Plan& plan, const Call& call, int64_t i, const Entry& e) 
   one(call.running_var, i, e.var, call.average_factor);
 }
 
+/// Whether param_type holds the entry as finite numbers.
+bool is_finite(const Plan& plan, const Entry& e) {
+  if (plan.param == 1) return std::isfinite(e.mean) && std::isfinite(e.var);
+  return std::isfinite(static_cast<float>(e.mean)) && std::isfinite(static_cast<float>(e.var));
+}
+
 /// The average over the groups that have values; false if none has.
 bool average_entry(const bnorm_desc& d, const GroupMoments& m, int64_t c, Entry* average) {
   Entry sum = {0, 0};
@@ -57,7 +63,7 @@ bnorm_status update_running(const Plan& plan, Call& call, const GroupMoments& mo
   const bnorm_desc& d = plan.desc;
   int64_t held_back = 0, first_held = 0;
   const auto enter = [&](int64_t i, const Entry& e, int64_t c) {
-    if (d.guard && !(std::isfinite(e.mean) && std::isfinite(e.var))) {
+    if (d.guard && !is_finite(plan, e)) {
       if (held_back++ == 0) first_held = c;
       return;
     }

@@ -191,6 +191,18 @@ TEST_CASE("semantics: the guard keeps the running statistics of the affected cha
   }
 }
 
+TEST_CASE("semantics: the guard holds back a variance that param_type cannot hold") {
+  Case c = small({1, 6, 5, 20});
+  c.guard = true;
+  Problem p(c);
+  p.inputs().x[p.index(0, 3, 2, 7)] = 1e30;
+  const Outputs out = train(p);
+  CHECK(out.status == BNORM_NONFINITE);
+  CHECK(out.running_mean[2] == p.inputs().running_mean[2]);
+  CHECK(out.running_var[2] == p.inputs().running_var[2]);
+  CHECK(std::isfinite(out.y[p.index(0, 0, 2, 0)]));
+}
+
 TEST_CASE("semantics: a constant channel has variance exactly 0") {
   for (Case c : families())
     for (const double value : {0.1, -3.0, 1e30, 12345.678})

@@ -209,8 +209,8 @@ typedef struct bnorm_desc {
   int32_t biased_running_var; /**< 0: var * M / (M - 1) enters running_var for M >= 2; 1: var enters */
   int32_t params_per_group; /**< 0: scale, shift and gradients are [C] (gradients summed over g in order); 1: [G][C] */
   int32_t frozen;           /**< 1: backward is that of bnorm_infer (running statistics), 0: that of bnorm_train */
-  int32_t guard;            /**< 1: channels whose batch mean or variance is not finite keep their running_*, and the
-                                 call returns BNORM_NONFINITE */
+  int32_t guard;            /**< 1: channels whose batch mean or variance is not finite in param_type keep their
+                                 running_*, and the call returns BNORM_NONFINITE */
   int32_t channel_block;    /**< 0; blocked layouts are not supported yet */
   double epsilon;           /**< finite, >= 0, literal; INIT sets 1e-5 */
   double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
