@@ -195,7 +195,7 @@ TEST_CASE("semantics: the guard holds back a variance that param_type cannot hol
   Case c = small({1, 6, 5, 20});
   c.guard = true;
   Problem p(c);
-  p.inputs().x[p.index(0, 3, 2, 7)] = 1e30;
+  p.inputs().x[p.index(0, 3, 2, 7)] = 0x1p100;
   const Outputs out = train(p);
   CHECK(out.status == BNORM_NONFINITE);
   CHECK(out.running_mean[2] == p.inputs().running_mean[2]);
