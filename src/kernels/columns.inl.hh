@@ -10,8 +10,6 @@
 constexpr int64_t kTileLanes = 64;
 // The longest pattern of lanes: 16 positions x 15 channels.
 constexpr int64_t kPatternLanes = 16 * 15 + 16;
-// Strips added between two loads of the sums: up to 128 rows, whose offsets fill at most 3 KB of stack.
-constexpr int64_t kChunkStrips = 8;
 
 static const double kNoSums[2 * kTileLanes] = {};
 
@@ -80,47 +78,47 @@ struct LaneArrays {
   }
 };
 
-/// The rows of up to kChunkStrips strips, by class: for each octet of each strip its element offset in each tensor and
-/// how many lanes it has (0: no such row).
-template <int reads>
-struct RowTable {
-  int64_t offset[reads][kOctet][kChunkStrips][2];
-  int64_t width[kOctet][kChunkStrips][2];
-  int64_t strips;
-};
-
+/// Where the rows of a strip lie: that of class k in octet h is class_offset[k] + h * octet_offset behind the first.
 template <class Op, Family family>
-static inline void list_rows(const Tile& t, const LaneMap<family>& map, int64_t strip, int64_t strips, int64_t lanes,
-                             RowTable<Op::read_count>& rows) {
-  const Order& o = t.order;
-  const int64_t classes = map.classes();
-  int64_t class_n[kOctet], class_s[kOctet];
-  for (int64_t k = 0; k < classes; ++k) {
-    class_n[k] = o.spatial > kOctet ? 0 : (family == kColumns ? k / o.spatial : k);
-    class_s[k] = family != kColumns ? 0 : (o.spatial > kOctet ? k : k % o.spatial);
-  }
-  rows.strips = strips;
-  for (int64_t u = 0; u < strips; ++u) {
-    const bool wide = o.spatial > kOctet;
-    const int64_t strip_n = wide ? (strip + u) / o.strips_per_sample : (strip + u) * 2 * o.octet_samples;
-    const int64_t strip_s = wide ? (strip + u) % o.strips_per_sample * kStrip : 0;
-    for (int64_t h = 0; h < 2; ++h)
-      for (int64_t k = 0; k < classes; ++k) {
-        const int64_t n = strip_n + (wide ? 0 : h * o.octet_samples) + class_n[k];
-        const int64_t s = strip_s + (wide ? h * kOctet : 0) + class_s[k];
-        int64_t width = n < o.batch && s < o.spatial ? lanes : 0;
-        if (family == kColumnsNarrow && width > 0) {
-          const int64_t left = (wide ? o.spatial - s : (o.batch - n) * o.spatial) * t.channels;
-          width = left < lanes ? left : lanes;
-        }
-        rows.width[k][u][h] = width;
-        for (int r = 0; r < Op::read_count; ++r) {
-          const View& v = t.tensor[Op::reads[r]];
-          rows.offset[r][k][u][h] = n * v.n + s * v.s;
-        }
+struct StripRows {
+  using T = typename Op::Type;
+  static constexpr int reads = Op::read_count;
+
+  const LaneMap<family>& map;
+  const View* view[reads];
+  int64_t channel, lanes;
+  int64_t class_offset[reads][kOctet], octet_offset[reads];
+  const T* base[reads];  // first element of the strip
+  int64_t classes[2];    // that have a row in octet h
+  int64_t width[2];      // lanes of such a row
+
+  StripRows(const Tile& t, const LaneMap<family>& m, int64_t first_channel, int64_t tile_lanes)
+      : map(m), channel(first_channel), lanes(tile_lanes) {
+    const Order& o = map.order;
+    for (int r = 0; r < reads; ++r) {
+      const View& v = *(view[r] = &t.tensor[Op::reads[r]]);
+      for (int64_t k = 0; k < map.classes(); ++k) {
+        const int64_t n = o.octet_samples == 0 ? 0 : (family == kColumnsPlanar ? k : k / o.spatial);
+        class_offset[r][k] = n * v.n + (family == kColumnsPlanar ? 0 : k - n * o.spatial) * v.s;
       }
+      octet_offset[r] = o.octet_samples == 0 ? kOctet * v.s : o.octet_samples * v.n;
+    }
   }
-}
+
+  void go_to(int64_t strip) {
+    const Order& o = map.order;
+    const bool wide = o.strips_per_sample > 0;
+    const int64_t n = wide ? strip / o.strips_per_sample : strip * 2 * o.octet_samples;
+    const int64_t s = wide ? strip % o.strips_per_sample * kStrip : 0;
+    for (int r = 0; r < reads; ++r) base[r] = at<T>(*view[r], n, channel, s);
+    for (int64_t h = 0; h < 2; ++h) {
+      const int64_t positions = wide ? o.spatial - s - h * kOctet : (o.batch - n - h * o.octet_samples) * o.spatial;
+      const int64_t rows = family == kColumnsPlanar ? positions / o.spatial : positions;
+      classes[h] = rows < map.classes() ? (rows > 0 ? rows : 0) : map.classes();
+      width[h] = family == kColumnsNarrow && positions * map.channels < lanes ? positions * map.channels : lanes;
+    }
+  }
+};
 
 /// Summands of one row's lanes l .. l + 15, of which `left` exist; the others are 0.
 template <class Op>
@@ -130,40 +128,43 @@ static inline Summands row_summands(const typename Op::Type* const* from, int64_
   constexpr int reads = Op::read_count;
   Lanes<typename Op::A> in[reads];
   if (left >= 16) {
-    for (int r = 0; r < reads; ++r) in[r] = E::load(from[r]);
+    each<0, reads>([&](auto r) { in[r] = E::load(from[r]); });
     return Op::summands(in, k);
   }
-  const int64_t lanes = left > 0 ? left : 0, lo = lanes < 8 ? lanes : 8;
-  for (int r = 0; r < reads; ++r) in[r] = E::load_first(from[r], lanes);
+  each<0, reads>([&](auto r) { in[r] = E::load_first(from[r], left); });
   const Summands a = Op::summands(in, k);
-  return {keep(a.first, lo, lanes - lo), keep(a.second, lo, lanes - lo)};
+  return {keep(a.first, left, left - 8), keep(a.second, left, left - 8)};
 }
 
-/// Adds the listed rows to the sums of `lanes` lanes, class by class.
-template <class Op>
-static inline void add_rows(const typename Op::Type* const* base, const RowTable<Op::read_count>& rows, int64_t classes,
-                            int64_t lanes, int64_t stride, const CoefficientArrays<typename Op::A>& arrays,
-                            double* first, double* second) {
+/// Adds a strip's rows to the sums of their lanes, in the order of memory. A row that does not exist counts 0: it is
+/// left out, which gives the same bits, since a sum is never -0.
+template <class Op, Family family>
+static inline void add_strip(const StripRows<Op, family>& rows, int64_t stride,
+                             const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
+  using T = typename Op::Type;
   constexpr int reads = Op::read_count;
-  for (int64_t k = 0; k < classes; ++k)
-    for (int64_t l = 0; l < lanes; l += 16) {
-      const auto coefficients = load_coefficients<Op>(arrays, l, lanes - l);
+  for (int64_t k = 0; k < rows.classes[0]; ++k) {
+    const T* from[2][reads];
+    for (int r = 0; r < reads; ++r) {
+      from[0][r] = rows.base[r] + rows.class_offset[r][k];
+      from[1][r] = from[0][r] + rows.octet_offset[r];
+    }
+    const bool two = k < rows.classes[1];
+    for (int64_t l = 0; l < rows.lanes; l += 16) {
+      const auto coefficients = load_coefficients<Op>(arrays, l, rows.lanes - l);
+      Summands a = row_summands<Op>(from[0], rows.width[0] - l, coefficients);
+      if (two) {
+        const Summands b = row_summands<Op>(from[1], rows.width[1] - l, coefficients);
+        a.first = a.first + b.first;
+        a.second = a.second + b.second;
+      }
       double* const p = first + k * stride + l;
       double* const q = second + k * stride + l;
-      Lanes<double> sum_p = Lanes<double>::load(p), sum_q = Lanes<double>::load(q);
-      for (int64_t u = 0; u < rows.strips; ++u) {
-        Summands a[2];
-        for (int h = 0; h < 2; ++h) {
-          const typename Op::Type* from[reads];
-          for (int r = 0; r < reads; ++r) from[r] = base[r] + rows.offset[r][k][u][h] + l;
-          a[h] = row_summands<Op>(from, rows.width[k][u][h] - l, coefficients);
-        }
-        sum_p = sum_p + (a[0].first + a[1].first);
-        sum_q = sum_q + (a[0].second + a[1].second);
-      }
-      sum_p.store(p);
-      sum_q.store(q);
+      (Lanes<double>::load(p) + a.first).store(p);
+      (Lanes<double>::load(q) + a.second).store(q);
+      for (int r = 0; r < reads; ++r) from[0][r] += 16, from[1][r] += 16;
     }
+  }
 }
 
 /// Adds up each channel's 8 slots along the tree; those that the geometry lacks are 0.
@@ -185,14 +186,12 @@ template <class Op, Family family>
 static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t channels, int64_t b,
                                LaneArrays<Op, family>& coefficients) {
   using T = typename Op::Type;
-  constexpr int reads = Op::read_count;
   const int64_t lanes = map.tile_lanes(channels), stride = (lanes + 15) / 16 * 16;
   const int64_t begin = block_begin(t.order, b), end = block_begin(t.order, b + 1), last = strip_count(t.order);
   double pivot[kTileLanes] = {};
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
-  const T* base[reads];
-  for (int r = 0; r < reads; ++r) base[r] = at<T>(t.tensor[Op::reads[r]], 0, c, 0);
+  StripRows<Op, family> rows(t, map, c, lanes);
   for (int pass = 0; pass < Op::passes; ++pass) {
     if constexpr (Op::takes_pivot) {
       for (int64_t j = 0; j < channels; ++j)
@@ -205,11 +204,9 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
     }
     alignas(64) double sums[2][kOctet * kTileLanes];
     for (int64_t i = 0; i < map.classes() * stride; ++i) sums[0][i] = sums[1][i] = 0;
-    RowTable<reads> rows;
-    for (int64_t strip = b * kBlockStrips; strip < last && strip < (b + 1) * kBlockStrips; strip += kChunkStrips) {
-      const int64_t strips = last - strip < kChunkStrips ? last - strip : kChunkStrips;
-      list_rows<Op>(t, map, strip, strips, lanes, rows);
-      add_rows<Op>(base, rows, map.classes(), lanes, stride, coefficients.arrays, sums[0], sums[1]);
+    for (int64_t strip = b * kBlockStrips; strip < last && strip < (b + 1) * kBlockStrips; ++strip) {
+      rows.go_to(strip);
+      add_strip(rows, stride, coefficients.arrays, sums[0], sums[1]);
     }
     fold_slots(map, channels, stride, sums[0], first);
     fold_slots(map, channels, stride, sums[1], second);
@@ -236,7 +233,7 @@ static void map_columns(const Tile& t) {
   each_run(t.order.spatial, block_begin(t.order, t.b0), block_begin(t.order, t.b1),
            [&](int64_t n, int64_t s0, int64_t s1) {
              Cursor<Op> row(t, n, t.c0, s0);
-             for (int64_t s = s0; s < s1; ++s, row.advance(t))
+             for (int64_t s = s0; s < s1; ++s, row.advance(t, &View::s))
                map_run<Op>(row.from, row.to, t.c1 - t.c0,
                            [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, t.c1 - t.c0 - l); });
            });

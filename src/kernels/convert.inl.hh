@@ -11,9 +11,9 @@ template <class T>
 struct Element {  // f32 and f64 are their own arithmetic type
   using Arithmetic = T;
   static Lanes<T> load(const T* p) { return Lanes<T>::load(p); }
-  static Lanes<T> load_first(const T* p, int64_t n) { return load_n(p, n); }
+  static Lanes<T> load_first(const T* p, int64_t n) { return Lanes<T>::load_first(p, n); }
   static void store(T* p, const Lanes<T>& a) { a.store(p); }
-  static void store_first(T* p, const Lanes<T>& a, int64_t n) { store_n(p, a, n); }
+  static void store_first(T* p, const Lanes<T>& a, int64_t n) { a.store_first(p, n); }
   static double widen_one(T x) { return static_cast<double>(x); }
 };
 

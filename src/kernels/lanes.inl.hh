@@ -1,121 +1,110 @@
 // SPDX-License-Identifier: Apache-2.0
-// 16 lanes of f32 or f64 on every ISA, as an array of registers. The same operations on every lane, body and tail, give
-// the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA").
+// 16 lanes of f32 or f64 on every ISA: a binary tree of registers. The same operations on every lane, body and tail,
+// give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA").
 #pragma once
 
-template <class T>
-struct Part;
+/// An index that the compiler knows.
+template <int i>
+struct Index {
+  constexpr operator int() const { return i; }
+};
 
-template <class T>
-struct Lanes;
+/// body(Index<begin>()) to body(Index<end - 1>()). In place of a loop wherever an index picks a register: an array
+/// indexed by a variable lives in memory.
+template <int begin, int end, class Body>
+static inline void each(const Body& body) {
+  if constexpr (begin < end) {
+    body(Index<begin>());
+    each<begin + 1, end>(body);
+  }
+}
 
-#define BNORM_EACH_PART(i) for (int i = 0; i < Lanes<T>::parts; ++i)
+/// Two halves, each a register (Part) or a Pair. Not an array: GCC 12 keeps copies of arrays of registers in memory.
+template <class Half>
+struct Pair {
+  using Element = typename Half::Element;
+  static constexpr int size = 2 * Half::size;
+  Half lo, hi;
 
-// BNORM_LANES_FILE: lanes_<isa>.inl.hh, which defines Part, widen, and where the ISA has them masked moves.
-template <class T>
-struct Lanes {
-  static constexpr int parts = 16 / Part<T>::size;
-  Part<T> part[parts];
-
-  static Lanes broadcast(T x) {
-    Lanes r;
-    BNORM_EACH_PART(i) r.part[i] = Part<T>::broadcast(x);
-    return r;
+  Pair() = default;
+  Pair(const Half& l, const Half& h) : lo(l), hi(h) {}
+  Pair(const Pair& b) : lo(b.lo), hi(b.hi) {}
+  Pair& operator=(const Pair& b) {
+    lo = b.lo;
+    hi = b.hi;
+    return *this;
   }
-  static Lanes load(const T* p) {
-    Lanes r;
-    BNORM_EACH_PART(i) r.part[i] = Part<T>::load(p + i * Part<T>::size);
-    return r;
+  static Pair broadcast(Element x) { return {Half::broadcast(x), Half::broadcast(x)}; }
+  static Pair load(const Element* p) { return {Half::load(p), Half::load(p + Half::size)}; }
+  void store(Element* p) const {
+    lo.store(p);
+    hi.store(p + Half::size);
   }
-  void store(T* p) const { BNORM_EACH_PART(i) part[i].store(p + i * Part<T>::size); }
-  Lanes operator+(const Lanes& b) const {
-    Lanes r;
-    BNORM_EACH_PART(i) r.part[i] = part[i] + b.part[i];
-    return r;
+  /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0.
+  static Pair load_first(const Element* p, int64_t n) {
+    return {Half::load_first(p, n), Half::load_first(p + Half::size, n - Half::size)};
   }
-  Lanes operator-(const Lanes& b) const {
-    Lanes r;
-    BNORM_EACH_PART(i) r.part[i] = part[i] - b.part[i];
-    return r;
+  void store_first(Element* p, int64_t n) const {
+    lo.store_first(p, n);
+    hi.store_first(p + Half::size, n - Half::size);
   }
-  Lanes operator*(const Lanes& b) const {
-    Lanes r;
-    BNORM_EACH_PART(i) r.part[i] = part[i] * b.part[i];
-    return r;
+  Pair operator+(const Pair& b) const { return {lo + b.lo, hi + b.hi}; }
+  Pair operator-(const Pair& b) const { return {lo - b.lo, hi - b.hi}; }
+  Pair operator*(const Pair& b) const { return {lo * b.lo, hi * b.hi}; }
+  /// a < b ? yes : no in every lane; false for NaN.
+  static Pair less_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
+    return {Half::less_select(a.lo, b.lo, yes.lo, no.lo), Half::less_select(a.hi, b.hi, yes.hi, no.hi)};
+  }
+  /// a <= b ? yes : no in every lane; false for NaN.
+  static Pair less_equal_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
+    return {Half::less_equal_select(a.lo, b.lo, yes.lo, no.lo), Half::less_equal_select(a.hi, b.hi, yes.hi, no.hi)};
   }
 };
 
-/// a < b ? yes : no in every lane; false for NaN.
-template <class T>
-static inline Lanes<T> less_select(const Lanes<T>& a, const Lanes<T>& b, const Lanes<T>& yes, const Lanes<T>& no) {
-  Lanes<T> r;
-  BNORM_EACH_PART(i) r.part[i] = Part<T>::less_select(a.part[i], b.part[i], yes.part[i], no.part[i]);
-  return r;
-}
-
-/// a <= b ? yes : no in every lane; false for NaN.
-template <class T>
-static inline Lanes<T> less_equal_select(const Lanes<T>& a, const Lanes<T>& b, const Lanes<T>& yes,
-                                         const Lanes<T>& no) {
-  Lanes<T> r;
-  BNORM_EACH_PART(i) r.part[i] = Part<T>::less_equal_select(a.part[i], b.part[i], yes.part[i], no.part[i]);
-  return r;
-}
-
+// BNORM_LANES_FILE: lanes_<isa>.inl.hh, which defines Part<T>, one register with the same members, and widen.
 #include BNORM_LANES_FILE
 
+template <class T, int size, bool is_part = size == Part<T>::size>
+struct Tree {
+  using type = Part<T>;
+};
+template <class T, int size>
+struct Tree<T, size, false> {
+  using type = Pair<typename Tree<T, size / 2>::type>;
+};
+
+template <class T>
+using Lanes = typename Tree<T, 16>::type;
+
+template <class Half>
+static inline auto widen(const Pair<Half>& a) -> Pair<decltype(widen(a.lo))> {
+  return {widen(a.lo), widen(a.hi)};
+}
 static inline const Lanes<double>& widen(const Lanes<double>& a) { return a; }
 
-#ifndef BNORM_LANES_MASKED_MOVES
-template <class T>
-static inline Lanes<T> load_n(const T* p, int64_t n) {
-  T buffer[16] = {};
-  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
-  return Lanes<T>::load(buffer);
+/// 8 lanes of f64: one octet of a strip, or the running sums of one channel.
+using Octet = Tree<double, 8>::type;
+
+/// Octet 0 + octet 1 of a strip.
+static inline Octet octet_sum(const Lanes<double>& strip) { return strip.lo + strip.hi; }
+
+/// Zeroes the lanes from n on.
+static inline Octet keep_first(const Octet& a, int64_t n) {
+  static const double slot[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+  return Octet::less_select(Octet::load(slot), Octet::broadcast(static_cast<double>(n)), a, Octet::broadcast(0));
 }
-template <class T>
-static inline void store_n(T* p, const Lanes<T>& a, int64_t n) {
-  T buffer[16];
-  a.store(buffer);
-  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
-}
-#endif
 
 /// Zeroes the lanes of octet 0 from `lo` on and those of octet 1 from `hi` on.
 static inline Lanes<double> keep(const Lanes<double>& a, int64_t lo, int64_t hi) {
-  static const double slot[16] = {0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7};
-  constexpr int parts = Lanes<double>::parts;
-  const Part<double> zero = Part<double>::broadcast(0.0);
-  const Part<double> limit[2] = {Part<double>::broadcast(static_cast<double>(lo)),
-                                 Part<double>::broadcast(static_cast<double>(hi))};
-  Lanes<double> r = Lanes<double>::load(slot);
-  for (int i = 0; i < parts; ++i)
-    r.part[i] = Part<double>::less_select(r.part[i], limit[i >= parts / 2], a.part[i], zero);
-  return r;
+  return {keep_first(a.lo, lo), keep_first(a.hi, hi)};
 }
 
 /// Sum of 8 slots along the fixed tree: halves onto halves.
 static inline double tree_sum(double a0, double a1, double a2, double a3, double a4, double a5, double a6, double a7) {
   return ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7));
 }
-
-/// 8 lanes of f64: the running sums of one channel.
-struct Octet {
-  static constexpr int parts = 8 / Part<double>::size;
-  Part<double> part[parts];
-
-  static Octet zero() {
-    Octet r;
-    for (int i = 0; i < parts; ++i) r.part[i] = Part<double>::broadcast(0.0);
-    return r;
-  }
-  /// Adds octet 0 + octet 1 of a strip.
-  void add(const Lanes<double>& strip) {
-    for (int i = 0; i < parts; ++i) part[i] = part[i] + (strip.part[i] + strip.part[i + parts]);
-  }
-  double sum() const {
-    double slot[8];
-    for (int i = 0; i < parts; ++i) part[i].store(slot + i * Part<double>::size);
-    return tree_sum(slot[0], slot[1], slot[2], slot[3], slot[4], slot[5], slot[6], slot[7]);
-  }
-};
+static inline double tree_sum(const Octet& a) {
+  double slot[8];
+  a.store(slot);
+  return tree_sum(slot[0], slot[1], slot[2], slot[3], slot[4], slot[5], slot[6], slot[7]);
+}

@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::avx2;
-#include "lanes_xsimd.inl.hh"
-
-static inline Lanes<double> widen(const Lanes<float>& a) {
-  Lanes<double> r;
-  for (int i = 0; i < 2; ++i) {
-    r.part[2 * i].v = _mm256_cvtps_pd(_mm256_castps256_ps128(a.part[i].v));
-    r.part[2 * i + 1].v = _mm256_cvtps_pd(_mm256_extractf128_ps(a.part[i].v, 1));
-  }
-  return r;
-}
 
 // Masked moves touch no byte of a lane that is off.
 static inline __m256i first_of_8(int64_t n) {
@@ -19,21 +9,13 @@ static inline __m256i first_of_8(int64_t n) {
 static inline __m256i first_of_4(int64_t n) {
   return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
+static inline __m256 load_masked(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_of_8(n)); }
+static inline __m256d load_masked(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_of_4(n)); }
+static inline void store_masked(float* p, __m256 v, int64_t n) { _mm256_maskstore_ps(p, first_of_8(n), v); }
+static inline void store_masked(double* p, __m256d v, int64_t n) { _mm256_maskstore_pd(p, first_of_4(n), v); }
 
-#define BNORM_LANES_MASKED_MOVES
-static inline Lanes<float> load_n(const float* p, int64_t n) {
-  Lanes<float> r;
-  for (int i = 0; i < 2; ++i) r.part[i].v = _mm256_maskload_ps(p + 8 * i, first_of_8(n - 8 * i));
-  return r;
-}
-static inline Lanes<double> load_n(const double* p, int64_t n) {
-  Lanes<double> r;
-  for (int i = 0; i < 4; ++i) r.part[i].v = _mm256_maskload_pd(p + 4 * i, first_of_4(n - 4 * i));
-  return r;
-}
-static inline void store_n(float* p, const Lanes<float>& a, int64_t n) {
-  for (int i = 0; i < 2; ++i) _mm256_maskstore_ps(p + 8 * i, first_of_8(n - 8 * i), a.part[i].v);
-}
-static inline void store_n(double* p, const Lanes<double>& a, int64_t n) {
-  for (int i = 0; i < 4; ++i) _mm256_maskstore_pd(p + 4 * i, first_of_4(n - 4 * i), a.part[i].v);
+#include "lanes_xsimd.inl.hh"
+
+static inline Pair<Part<double>> widen(const Part<float>& a) {
+  return {{_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}, {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}};
 }

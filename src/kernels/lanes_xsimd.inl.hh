@@ -1,18 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parts of one SIMD register through xsimd; `Arch` comes from the including lanes_<isa>.inl.hh.
+// Part as one SIMD register through xsimd; `Arch` comes from the including lanes_<isa>.inl.hh, which may bring masked
+// moves of its own: load_masked and store_masked for registers of f32 and f64.
 #pragma once
 
 template <class T>
+static inline auto load_masked(const T* p, int64_t n) {
+  T buffer[xsimd::batch<T, Arch>::size] = {};
+  for (int64_t i = 0; i < static_cast<int64_t>(xsimd::batch<T, Arch>::size) && i < n; ++i) buffer[i] = p[i];
+  return xsimd::batch<T, Arch>::load_unaligned(buffer);
+}
+template <class T, class Register>
+static inline void store_masked(T* p, Register v, int64_t n) {
+  T buffer[xsimd::batch<T, Arch>::size];
+  xsimd::batch<T, Arch>(v).store_unaligned(buffer);
+  for (int64_t i = 0; i < static_cast<int64_t>(xsimd::batch<T, Arch>::size) && i < n; ++i) p[i] = buffer[i];
+}
+
+template <class T>
 struct Part {
+  using Element = T;
   using Batch = xsimd::batch<T, Arch>;
   static constexpr int size = static_cast<int>(Batch::size);
   Batch v;
-  static Part load(const T* p) { return {Batch::load_unaligned(p)}; }
+
+  Part() = default;
+  Part(const Batch& batch) : v(batch) {}
+  // Copies the register itself: GCC 12 keeps copies of the class around it in memory.
+  Part(const Part& b) : v(b.v.data) {}
+  Part& operator=(const Part& b) {
+    v.data = b.v.data;
+    return *this;
+  }
   static Part broadcast(T x) { return {Batch(x)}; }
+  static Part load(const T* p) { return {Batch::load_unaligned(p)}; }
   void store(T* p) const { v.store_unaligned(p); }
-  Part operator+(Part b) const { return {v + b.v}; }
-  Part operator-(Part b) const { return {v - b.v}; }
-  Part operator*(Part b) const { return {v * b.v}; }
-  static Part less_select(Part a, Part b, Part yes, Part no) { return {xsimd::select(a.v < b.v, yes.v, no.v)}; }
-  static Part less_equal_select(Part a, Part b, Part yes, Part no) { return {xsimd::select(a.v <= b.v, yes.v, no.v)}; }
+  static Part load_first(const T* p, int64_t n) { return {Batch(load_masked(p, n))}; }
+  void store_first(T* p, int64_t n) const { store_masked(p, v.data, n); }
+  Part operator+(const Part& b) const { return {v + b.v}; }
+  Part operator-(const Part& b) const { return {v - b.v}; }
+  Part operator*(const Part& b) const { return {v * b.v}; }
+  static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
+    return {xsimd::select(a.v < b.v, yes.v, no.v)};
+  }
+  static Part less_equal_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
+    return {xsimd::select(a.v <= b.v, yes.v, no.v)};
+  }
 };

@@ -33,7 +33,7 @@ template <class Op, class A>
 static inline Coefficients<A> broadcast_coefficients(const CoefficientArrays<A>& from, int64_t c) {
   Coefficients<A> r;
   if constexpr (Op::uses_mean) r.mean = Lanes<double>::broadcast(from.mean[c]);
-  for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = Lanes<A>::broadcast(from.value[k][c]);
+  each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) { r.value[k] = Lanes<A>::broadcast(from.value[k][c]); });
   r.lower = Lanes<A>::broadcast(from.lower);
   return r;
 }
@@ -45,10 +45,11 @@ static inline Coefficients<A> load_coefficients(const CoefficientArrays<A>& from
   Coefficients<A> r;
   if (left >= 16) {
     if constexpr (Op::uses_mean) r.mean = Lanes<double>::load(from.mean + l);
-    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = Lanes<A>::load(from.value[k] + l);
+    each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) { r.value[k] = Lanes<A>::load(from.value[k] + l); });
   } else {
-    if constexpr (Op::uses_mean) r.mean = load_n(from.mean + l, left);
-    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) r.value[k] = load_n(from.value[k] + l, left);
+    if constexpr (Op::uses_mean) r.mean = Lanes<double>::load_first(from.mean + l, left);
+    each<Op::coefficient_begin, Op::coefficient_end>(
+        [&](auto k) { r.value[k] = Lanes<A>::load_first(from.value[k] + l, left); });
   }
   r.lower = Lanes<A>::broadcast(from.lower);
   return r;
@@ -64,14 +65,20 @@ struct Summands {
   Lanes<double> first, second;
 };
 
-/// First, second: d = x - pivot and d * d.
+/// What reductions have in common: they write no tensor.
+struct Reduction {
+  static constexpr Tensor writes[] = {kTensors};
+  static constexpr int write_count = 0;
+  static constexpr bool uses_mean = true;
+};
+
+/// First, second: d = x - pivot and d * d. The pivot stands in the place of the mean.
 template <class T>
-struct Moments {
+struct Moments : Reduction {
   using Type = T;
   using A = typename Element<T>::Arithmetic;
   static constexpr Tensor reads[] = {kX};
   static constexpr int read_count = 1;
-  static constexpr bool uses_mean = true;  // the pivot stands in its place
   static constexpr bool takes_pivot = true;
   // f64 data has no wider type for d: a second pass over the block takes the block's mean as pivot.
   static constexpr int passes = sizeof(T) == 8 ? 2 : 1;
@@ -95,17 +102,16 @@ template <Mask mask, class A>
 static inline Lanes<A> masked_gradient(const Lanes<A>& dy, const Lanes<A>& x_or_y, const Coefficients<A>& k) {
   if constexpr (mask == kMaskNone) return dy;
   const Lanes<A> z = mask == kMaskX ? normalized(x_or_y, k) : x_or_y;
-  return less_equal_select(z, k.lower, Lanes<A>::broadcast(0), dy);
+  return Lanes<A>::less_equal_select(z, k.lower, Lanes<A>::broadcast(0), dy);
 }
 
 /// First, second: dz and dz * (x - mean).
 template <class T, Mask mask>
-struct GradientSums {
+struct GradientSums : Reduction {
   using Type = T;
   using A = typename Element<T>::Arithmetic;
   static constexpr Tensor reads[] = {kX, kDy, kY};
   static constexpr int read_count = mask == kMaskY ? 3 : 2;
-  static constexpr bool uses_mean = true;
   static constexpr bool takes_pivot = false;
   static constexpr int passes = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = mask == kMaskX ? kOffset + 1 : kCenter;
@@ -132,7 +138,7 @@ struct Normalize {
   static void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
     Lanes<A> z = normalized(in[0], k);
     if constexpr (residual) z = z + in[1];
-    out[0] = less_select(z, k.lower, k.lower, z);
+    out[0] = Lanes<A>::less_select(z, k.lower, k.lower, z);
   }
 };
 

@@ -26,32 +26,30 @@ static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position,
   return {count[0], count[1]};
 }
 
+/// Adds the positions [begin, end) to the sums of channel c.
 template <class Op>
-static inline void sum_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
-                                 const Coefficients<typename Op::A>& k, double* first, double* second) {
+static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
+                                 const Coefficients<typename Op::A>& k, Octet& p, Octet& q) {
   using T = typename Op::Type;
   constexpr int reads = Op::read_count;
-  Octet p = Octet::zero(), q = Octet::zero();
   while (begin < end) {
     T buffer[reads][16] = {};
     const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
     Lanes<typename Op::A> in[reads];
-    for (int r = 0; r < reads; ++r) in[r] = Element<T>::load(buffer[r]);
+    each<0, reads>([&](auto r) { in[r] = Element<T>::load(buffer[r]); });
     const Summands a = Op::summands(in, k);
-    p.add(keep(a.first, strip.lo, strip.hi));
-    q.add(keep(a.second, strip.lo, strip.hi));
+    p = p + octet_sum(keep(a.first, strip.lo, strip.hi));
+    q = q + octet_sum(keep(a.second, strip.lo, strip.hi));
     begin += strip.lo + strip.hi;
   }
-  *first = p.sum();
-  *second = q.sum();
 }
 
 template <class Op>
 static void reduce_scattered(const Tile& t) {
   for (int64_t c = t.c0; c < t.c1; ++c)
     for (int64_t b = t.b0; b < t.b1; ++b)
-      reduce_block<Op>(t, c, b, [&](int64_t begin, int64_t end, const auto& k, double* first, double* second) {
-        sum_scattered<Op>(t, c, begin, end, k, first, second);
+      reduce_channels<Op>(t, c, 1, b, [&](int64_t begin, int64_t end, const auto& k, Octet* p, Octet* q) {
+        add_scattered<Op>(t, c, begin, end, k(0), *p, *q);
       });
 }
 
