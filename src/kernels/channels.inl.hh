@@ -43,24 +43,42 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
   }
 }
 
+// Parameters are copied this many at a time, so that a loop has no NULL to ask for.
+constexpr int64_t kParams = 64;
+
 template <class P>
-static inline P param_at(const void* values, int64_t c, P otherwise) {
-  return values ? static_cast<const P*>(values)[c] : otherwise;
+static inline void copy_params(const void* values, int64_t c, int64_t count, P otherwise, P* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = values ? static_cast<const P*>(values)[c + i] : otherwise;
+}
+
+/// Calls body(c, count, scale, shift) for runs of channels, with the parameters of channel c + i at [i].
+template <class P, class Body>
+static inline void each_params(const Affine& affine, int64_t channels, Body body) {
+  P scale[kParams], shift[kParams];
+  for (int64_t c = 0; c < channels; c += kParams) {
+    const int64_t count = channels - c < kParams ? channels - c : kParams;
+    copy_params<P>(affine.scale, c, count, 1, scale);
+    copy_params<P>(affine.shift, c, count, 0, shift);
+    body(c, count, scale, shift);
+  }
 }
 
 template <class P, class A>
 static void prepare_saved(const double* mean, const double* inv_std, const Affine& affine, void* const* coefficient,
                           int64_t channels) {
-  A* const center = static_cast<A*>(coefficient[kCenter]);
-  A* const gain = static_cast<A*>(coefficient[kGain]);
-  A* const offset = static_cast<A*>(coefficient[kOffset]);
-  for (int64_t c = 0; c < channels; ++c) {
-    const double scale = param_at<P>(affine.scale, c, 1), shift = param_at<P>(affine.shift, c, 0);
-    center[c] = static_cast<A>(mean[c]);
-    gain[c] = static_cast<A>(scale * inv_std[c]);
-    const double rest = mean[c] - static_cast<double>(center[c]);
-    offset[c] = static_cast<A>(shift - rest * static_cast<double>(gain[c]));
-  }
+  A* __restrict const center = static_cast<A*>(coefficient[kCenter]);
+  A* __restrict const gain = static_cast<A*>(coefficient[kGain]);
+  A* __restrict const offset = static_cast<A*>(coefficient[kOffset]);
+  each_params<P>(affine, channels, [=](int64_t c, int64_t count, const P* scale, const P* shift) {
+    for (int64_t i = 0; i < count; ++i) {
+      const double m = mean[c + i];
+      const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<double>(scale[i]) * inv_std[c + i]);
+      center[c + i] = m_a;
+      gain[c + i] = k;
+      offset[c + i] =
+          static_cast<A>(static_cast<double>(shift[i]) - (m - static_cast<double>(m_a)) * static_cast<double>(k));
+    }
+  });
 }
 
 /// 1 / sqrt in f32 where both types are f32, else in f64.
@@ -68,17 +86,21 @@ template <class P, class A>
 static void prepare_running(const void* mean, const void* var, double epsilon, const Affine& affine,
                             void* const* coefficient, int64_t channels) {
   using Wide = decltype(P() + A());
-  A* const center = static_cast<A*>(coefficient[kCenter]);
-  A* const gain = static_cast<A*>(coefficient[kGain]);
-  A* const offset = static_cast<A*>(coefficient[kOffset]);
-  for (int64_t c = 0; c < channels; ++c) {
-    const Wide mean_c = static_cast<const P*>(mean)[c], var_c = static_cast<const P*>(var)[c];
-    const Wide scale = param_at<P>(affine.scale, c, 1), shift = param_at<P>(affine.shift, c, 0);
-    center[c] = static_cast<A>(mean_c);
-    gain[c] = static_cast<A>(scale * inverse_std<Wide>(var_c, static_cast<Wide>(epsilon)));
-    const Wide rest = mean_c - static_cast<Wide>(center[c]);
-    offset[c] = static_cast<A>(shift - rest * static_cast<Wide>(gain[c]));
-  }
+  A* __restrict const center = static_cast<A*>(coefficient[kCenter]);
+  A* __restrict const gain = static_cast<A*>(coefficient[kGain]);
+  A* __restrict const offset = static_cast<A*>(coefficient[kOffset]);
+  const P* const means = static_cast<const P*>(mean);
+  const P* const vars = static_cast<const P*>(var);
+  const Wide wide_epsilon = static_cast<Wide>(epsilon);
+  each_params<P>(affine, channels, [=](int64_t c, int64_t count, const P* scale, const P* shift) {
+    for (int64_t i = 0; i < count; ++i) {
+      const Wide m = means[c + i], inv_std = inverse_std<Wide>(vars[c + i], wide_epsilon);
+      const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<Wide>(scale[i]) * inv_std);
+      center[c + i] = m_a;
+      gain[c + i] = k;
+      offset[c + i] = static_cast<A>(static_cast<Wide>(shift[i]) - (m - static_cast<Wide>(m_a)) * static_cast<Wide>(k));
+    }
+  });
 }
 
 /// dx = gain * (dz - (dshift + (x - mean) * inv_std * dscale) / count), ordered by powers of (x - center).
@@ -87,8 +109,8 @@ static void prepare_gradient(double count, const double* mean, const double* inv
                              const double* sum_dz_x, void* const* coefficient, int64_t channels) {
   const A* const center = static_cast<const A*>(coefficient[kCenter]);
   const A* const gain = static_cast<const A*>(coefficient[kGain]);
-  A* const slope = static_cast<A*>(coefficient[kSlope]);
-  A* const bias = static_cast<A*>(coefficient[kBias]);
+  A* __restrict const slope = static_cast<A*>(coefficient[kSlope]);
+  A* __restrict const bias = static_cast<A*>(coefficient[kBias]);
   for (int64_t c = 0; c < channels; ++c) {
     const double k = static_cast<double>(gain[c]);
     const double dscale = sum_dz_x[c] * inv_std[c];
