@@ -31,7 +31,8 @@ Cut make_cut(const Plan& plan, const Passes& passes, const Order& order, const W
   const auto missing = [&] { return std::max<int64_t>(wanted / std::max<int64_t>(cut.count(), 1), 1); };
   if (is_channels_last(passes.reduce)) {
     cut.block_step = step_for(blocks, missing(), 1);
-    cut.channel_step = step_for(channels, missing(), grain);
+    // Halves of a row on two cores fetch each other's lines ahead: 2 threads were no faster than 1.
+    if (cut.count() < workers.concurrency()) cut.channel_step = step_for(channels, missing(), grain);
   } else {
     cut.channel_step = step_for(channels, missing(), grain);
     cut.block_step = step_for(blocks, missing(), 1);
