@@ -148,6 +148,9 @@ Plan make_plan(const bnorm_desc& desc, const KernelTable* table) {
   p.mask = desc.activation == BNORM_IDENTITY ? kMaskNone : (desc.residual_added ? kMaskY : kMaskX);
   p.forward = choose_forward(desc);
   p.backward = choose_backward(desc, p.mask);
+  for (int t = 0; t < kTensors; ++t)
+    p.extent[t] =
+        extent_of(strides_of(desc, static_cast<Tensor>(t)), {desc.groups, desc.batch, desc.channels, desc.spatial});
   p.tile_bytes = tile_bytes_from_cache();
   p.workspace_blocks = block_count(make_order(desc.batch, desc.spatial));
   Layout layout(nullptr);

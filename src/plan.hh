@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "kernel_table.hh"
+#include "overlap.hh"
 
 namespace bnorm {
 
@@ -29,6 +30,7 @@ struct Plan {
   int data, param, arithmetic;  // indices into the table
   Mask mask;
   Passes forward, backward;
+  Extent extent[kTensors];   // of a full batch
   int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
   int64_t workspace_blocks;  // blocks of a full batch
   size_t workspace_bytes;

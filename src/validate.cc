@@ -26,7 +26,9 @@ class Arrays {
     const bool empty = std::any_of(sizes, sizes + 4, [](int64_t s) { return s == 0; });
     BNORM_CHECK(presence(kTensorNames[t], pointer, need, empty));
     if (!pointer || empty) return BNORM_OK;
-    const Extent e = extent_of(strides_of(d, t), {d.groups, call_.batch, d.channels, d.spatial});
+    const Extent e = call_.batch == d.batch
+                         ? plan_.extent[t]
+                         : extent_of(strides_of(d, t), {d.groups, call_.batch, d.channels, d.spatial});
     return add({kTensorNames[t], pointer, plan_.element_bytes(), e, &strides_of(d, t), writes});
   }
 
