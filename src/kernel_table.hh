@@ -36,13 +36,14 @@ static inline int64_t strip_count(const Order& o) {
 
 static inline int64_t block_count(const Order& o) { return (strip_count(o) + kBlockStrips - 1) / kBlockStrips; }
 
-/// Position n * S + s at which a block begins; N * S from the end on.
-static inline int64_t block_begin(const Order& o, int64_t block) {
-  const int64_t strip = block * kBlockStrips;
+/// Position n * S + s at which a strip begins; N * S from the end on.
+static inline int64_t strip_begin(const Order& o, int64_t strip) {
   if (strip >= strip_count(o)) return o.batch * o.spatial;
   if (o.strips_per_sample > 0) return strip / o.strips_per_sample * o.spatial + strip % o.strips_per_sample * kStrip;
   return strip * 2 * o.octet_samples * o.spatial;
 }
+
+static inline int64_t block_begin(const Order& o, int64_t block) { return strip_begin(o, block * kBlockStrips); }
 
 // ---------------------------------------------------------------------------------------------------- tiles --
 
@@ -67,11 +68,12 @@ enum Family {
 /// Coefficient arrays of one group in the arithmetic type, indexed by channel.
 enum Coefficient { kCenter, kGain, kOffset, kSlope, kBias, kCoefficients };
 
-/// A serial piece of work: channels [c0, c1), blocks [b0, b1) of one group.
+/// A serial piece of work on one group: channels [c0, c1); reductions take the blocks [b0, b1), maps the positions
+/// [begin, end), which start a strip.
 struct Tile {
   Order order;
   int64_t channels;
-  int64_t c0, c1, b0, b1;
+  int64_t c0, c1, b0, b1, begin, end;
   View tensor[kTensors];  // data NULL: not given
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved mean by channel

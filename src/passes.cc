@@ -5,13 +5,31 @@
 
 namespace bnorm {
 
-void run_tile(TileKernel kernel, Family family, Tile t, bool backwards) {
-  if (family != kColumns && family != kColumnsNarrow) return kernel(t);
-  const int64_t b0 = t.b0, b1 = t.b1;
-  for (int64_t i = b0; i < b1; ++i) {
-    t.b0 = backwards ? b1 - 1 - (i - b0) : i;
-    t.b1 = t.b0 + 1;
-    kernel(t);
+void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
+  Tile t = run.tile(p);
+  // One block at a time where a block is a run of memory, else one channel at a time, which the kernel does.
+  const int64_t step = is_channels_last(passes.family.reduce) ? 1 : std::max<int64_t>(p.u1 - p.u0, 1);
+  for (t.b0 = p.u0; t.b0 < p.u1; t.b0 = t.b1) {
+    t.b1 = t.b0 + step;
+    passes.reduce(t);
+  }
+}
+
+void map_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
+  Tile t = run.tile(p);
+  t.begin = strip_begin(run.order, p.u0);
+  t.end = strip_begin(run.order, p.u1);
+  passes.map(t);
+}
+
+void map_blocks_back(const Run& run, const TwoPasses& passes, const Piece& p) {
+  if (!passes.map) return;
+  Tile t = run.tile(p);
+  const int64_t step = is_channels_last(passes.family.map) ? 1 : std::max<int64_t>(p.u1 - p.u0, 1);
+  for (int64_t b = p.u1; b > p.u0; b -= step) {
+    t.begin = block_begin(run.order, b - step);
+    t.end = block_begin(run.order, b);
+    passes.map(t);
   }
 }
 

@@ -7,10 +7,6 @@
 
 namespace bnorm {
 
-/// Runs a kernel block by block where a block is a run of memory, backwards if the blocks were just read forwards: the
-/// last ones are still in cache.
-void run_tile(TileKernel kernel, Family family, Tile t, bool backwards);
-
 /// Merges the blocks of channels [c0, c1) into block 0 of the partials.
 void merge_blocks(const Run& run, PartialKind kind, int64_t g, int64_t c0, int64_t c1);
 
@@ -20,36 +16,48 @@ struct TwoPasses {
   TileKernel reduce, map;
 };
 
+/// Reduces the blocks of a piece.
+void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p);
+/// Maps the strips of a piece.
+void map_piece(const Run& run, const TwoPasses& passes, const Piece& p);
+/// Maps what reduce_piece has just read, last blocks first where a block is a run of memory: they are still in cache.
+void map_blocks_back(const Run& run, const TwoPasses& passes, const Piece& p);
+
+/// Runs body(i) for all i in [0, n) in at most kMostTasks tasks: many groups share one.
+template <class Body>
+bool run_pieces(const Workers& workers, int64_t n, const Body& body) {
+  const int64_t tasks = std::min(n, kMostTasks);
+  return workers.run(tasks, [&](int64_t task) {
+    for (int64_t i = n * task / tasks; i < n * (task + 1) / tasks; ++i) body(i);
+  });
+}
+
 /// finish(g, c0, c1) runs once for all channels of each group, after their reduction and before their map.
 template <class Finish>
 bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
   const Workers workers(run.call.executor, run.bytes());
-  const Cut cut = make_cut(run.plan, passes.family, run.order, workers);
-  const auto reduce = [&](const Piece& p) {
-    if (passes.reduce) run_tile(passes.reduce, passes.family.reduce, run.tile(p), false);
-  };
-  const auto map = [&](const Piece& p) {
-    if (passes.map) run_tile(passes.map, passes.family.map, run.tile(p), passes.reduce != nullptr);
-  };
-  if (cut.count() > kMostTasks || (cut.block_parts() == 1 && passes.reduce)) {
-    // Pieces own their channels: everything is done while a tile is in cache. Many groups share a task.
-    const int64_t tasks = std::min(cut.count(), kMostTasks);
-    const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel());
-    return workers.run(tasks, [&](int64_t task) {
-      for (int64_t i = cut.count() * task / tasks; i < cut.count() * (task + 1) / tasks; ++i) {
+  if (passes.reduce) {
+    const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
+    if (cut.unit_parts() == 1) {
+      // Pieces own their channels: everything is done while a tile is in cache.
+      const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel());
+      return run_pieces(workers, cut.count(), [&](int64_t i) {
         Piece p = cut.piece(i);
         for (const int64_t end = p.c1; p.c0 < end; p.c0 = p.c1) {
           p.c1 = std::min(end, p.c0 + step);
-          reduce(p);
+          reduce_piece(run, passes, p);
           finish(p.g, p.c0, p.c1);
-          map(p);
+          map_blocks_back(run, passes, p);
         }
-      }
-    });
+      });
+    }
+    if (!run_pieces(workers, cut.count(), [&](int64_t i) { reduce_piece(run, passes, cut.piece(i)); })) return false;
   }
-  if (passes.reduce && !workers.run(cut.count(), [&](int64_t i) { reduce(cut.piece(i)); })) return false;
   for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
-  return !passes.map || workers.run(cut.count(), [&](int64_t i) { map(cut.piece(cut.count() - 1 - i)); });
+  if (!passes.map) return true;
+  const Cut cut = make_cut(run.plan, passes.family, strip_count(run.order), workers);
+  const int64_t last = cut.count() - 1;
+  return run_pieces(workers, cut.count(), [&](int64_t i) { map_piece(run, passes, cut.piece(last - i)); });
 }
 
 }  // namespace bnorm

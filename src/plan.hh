@@ -10,6 +10,9 @@
 
 namespace bnorm {
 
+/// Whether consecutive positions of all channels are a run of memory.
+inline bool is_channels_last(Family f) { return f == kColumns || f == kColumnsNarrow; }
+
 /// Families of an operation's two passes.
 struct Passes {
   Family reduce, map;

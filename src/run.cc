@@ -25,8 +25,7 @@ Tile Run::tile(const Piece& p) const {
   t.channels = channels();
   t.c0 = p.c0;
   t.c1 = p.c1;
-  t.b0 = p.b0;
-  t.b1 = p.b1;
+  t.b0 = t.b1 = t.begin = t.end = 0;
   for (int i = 0; i < kTensors; ++i) {
     const bnorm_strides& s = strides_of(desc(), static_cast<Tensor>(i));
     void* const data = call.tensor[i];

@@ -75,6 +75,7 @@ struct Run {
   }
   int64_t bytes_per_channel() const { return order.batch * order.spatial * plan.element_bytes(); }
 
+  /// The piece's channels; neither blocks nor positions yet.
   Tile tile(const Piece& p) const;
 };
 

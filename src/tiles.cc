@@ -7,8 +7,6 @@ namespace {
 // Pieces for each worker: with one, the slower worker decides; with 4, uneven speed evens out to a quarter.
 constexpr int64_t kPiecesPerWorker = 4;
 
-bool is_channels_last(Family f) { return f == kColumns || f == kColumnsNarrow; }
-
 /// The step that makes at most `parts` parts, a multiple of `grain`.
 int64_t step_for(int64_t size, int64_t parts, int64_t grain) {
   const int64_t units = std::max<int64_t>((size + grain - 1) / grain, 1);
@@ -21,21 +19,21 @@ int64_t grain_of(const Plan& plan, const Passes& passes) {
 
 }  // namespace
 
-Cut make_cut(const Plan& plan, const Passes& passes, const Order& order, const Workers& workers) {
+Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers) {
   const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
-  const int64_t blocks = block_count(order), grain = grain_of(plan, passes);
-  Cut cut = {groups, channels, blocks, std::max<int64_t>(channels, 1), std::max<int64_t>(blocks, 1)};
+  const int64_t grain = grain_of(plan, passes);
+  Cut cut = {groups, channels, units, std::max<int64_t>(channels, 1), std::max<int64_t>(units, 1)};
   if (workers.concurrency() == 1) return cut;
   const int64_t wanted = std::min(workers.concurrency() * kPiecesPerWorker, kMostTasks);
   // Rounded down, so that there are never more pieces than tasks unless groups alone are.
   const auto missing = [&] { return std::max<int64_t>(wanted / std::max<int64_t>(cut.count(), 1), 1); };
   if (is_channels_last(passes.reduce)) {
-    cut.block_step = step_for(blocks, missing(), 1);
+    cut.unit_step = step_for(units, missing(), 1);
     // Halves of a row on two cores fetch each other's lines ahead: 2 threads were no faster than 1.
     if (cut.count() < workers.concurrency()) cut.channel_step = step_for(channels, missing(), grain);
   } else {
     cut.channel_step = step_for(channels, missing(), grain);
-    cut.block_step = step_for(blocks, missing(), 1);
+    cut.unit_step = step_for(units, missing(), 1);
   }
   return cut;
 }

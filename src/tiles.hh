@@ -8,30 +8,30 @@
 
 namespace bnorm {
 
-/// Channels [c0, c1) and blocks [b0, b1) of group g.
+/// Channels [c0, c1) and units [u0, u1) of group g: blocks of a reduction, strips of a map.
 struct Piece {
-  int64_t g, c0, c1, b0, b1;
+  int64_t g, c0, c1, u0, u1;
 };
 
-/// A grid of pieces: groups x channel parts x block parts.
+/// A grid of pieces: groups x channel parts x unit parts.
 struct Cut {
-  int64_t groups, channels, blocks;
-  int64_t channel_step, block_step;
+  int64_t groups, channels, units;
+  int64_t channel_step, unit_step;
 
   int64_t channel_parts() const { return parts(channels, channel_step); }
-  int64_t block_parts() const { return parts(blocks, block_step); }
-  int64_t count() const { return groups * channel_parts() * block_parts(); }
+  int64_t unit_parts() const { return parts(units, unit_step); }
+  int64_t count() const { return groups * channel_parts() * unit_parts(); }
   Piece piece(int64_t i) const {
-    const int64_t b = i % block_parts(), c = i / block_parts() % channel_parts();
-    return {i / block_parts() / channel_parts(), c * channel_step, std::min(channels, (c + 1) * channel_step),
-            b * block_step, std::min(blocks, (b + 1) * block_step)};
+    const int64_t u = i % unit_parts(), c = i / unit_parts() % channel_parts();
+    return {i / unit_parts() / channel_parts(), c * channel_step, std::min(channels, (c + 1) * channel_step),
+            u * unit_step, std::min(units, (u + 1) * unit_step)};
   }
   static int64_t parts(int64_t size, int64_t step) { return std::max<int64_t>((size + step - 1) / step, 1); }
 };
 
-/// Cuts groups x channels x blocks for the workers. Channels-last is cut by blocks first, which are runs of memory
-/// there; else by channels, which need no second loop after the statistics.
-Cut make_cut(const Plan& plan, const Passes& passes, const Order& order, const Workers& workers);
+/// Cuts groups x channels x units for the workers. Channels-last is cut by units first, which are runs of memory there;
+/// else by channels, which need no second loop after the statistics.
+Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers);
 
 /// Channels whose data, `bytes_per_channel` each, stay in cache between the two passes of a piece.
 int64_t tile_channels(const Plan& plan, const Passes& passes, int64_t channels, int64_t bytes_per_channel);

@@ -230,13 +230,12 @@ template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap<kColumns> map(t);
   const LaneArrays<Op, kColumns> coefficients(t, map, t.c0, t.c1 - t.c0);
-  each_run(t.order.spatial, block_begin(t.order, t.b0), block_begin(t.order, t.b1),
-           [&](int64_t n, int64_t s0, int64_t s1) {
-             Cursor<Op> row(t, n, t.c0, s0);
-             for (int64_t s = s0; s < s1; ++s, row.advance(t, &View::s))
-               map_run<Op>(row.from, row.to, t.c1 - t.c0,
-                           [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, t.c1 - t.c0 - l); });
-           });
+  each_run(t.order.spatial, t.begin, t.end, [&](int64_t n, int64_t s0, int64_t s1) {
+    Cursor<Op> row(t, n, t.c0, s0);
+    for (int64_t s = s0; s < s1; ++s, row.advance(t, &View::s))
+      map_run<Op>(row.from, row.to, t.c1 - t.c0,
+                  [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, t.c1 - t.c0 - l); });
+  });
 }
 
 /// Narrow channels-last: one run of memory under a pattern of 16 positions x C coefficients.
@@ -245,8 +244,8 @@ static void map_columns_narrow(const Tile& t) {
   const LaneMap<kColumnsNarrow> map(t);
   const int64_t pattern = 16 * t.channels, spatial = t.order.spatial;
   const LaneArrays<Op, kColumnsNarrow> coefficients(t, map, 0, pattern);
-  const int64_t begin = block_begin(t.order, t.b0), count = (block_begin(t.order, t.b1) - begin) * t.channels;
-  Cursor<Op> run(t, begin / spatial, 0, begin % spatial);
+  const int64_t count = (t.end - t.begin) * t.channels;
+  Cursor<Op> run(t, t.begin / spatial, 0, t.begin % spatial);
   for (int64_t i = 0; i < count; i += pattern, run.advance(pattern))
     map_run<Op>(run.from, run.to, count - i < pattern ? count - i : pattern,
                 [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, pattern - l); });
@@ -257,7 +256,7 @@ template <class Op>
 static void map_columns_planar(const Tile& t) {
   const LaneMap<kColumnsPlanar> map(t);
   const int64_t spatial = t.order.spatial, step = map.tile_channels();
-  const int64_t n0 = block_begin(t.order, t.b0) / spatial, n1 = block_begin(t.order, t.b1) / spatial;
+  const int64_t n0 = t.begin / spatial, n1 = t.end / spatial;
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t lanes = (t.c1 - c < step ? t.c1 - c : step) * spatial;
     const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c * spatial, lanes);

@@ -159,13 +159,12 @@ static inline void map_run(const typename Op::Type* const* from, typename Op::Ty
 template <class Op>
 static void map_rows(const Tile& t) {
   const auto arrays = arrays_of<typename Op::A>(t);
-  each_run(t.order.spatial, block_begin(t.order, t.b0), block_begin(t.order, t.b1),
-           [&](int64_t n, int64_t s0, int64_t s1) {
-             Cursor<Op> run(t, n, t.c0, s0);
-             for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
-               const auto k = broadcast_coefficients<Op>(arrays, c);
-               map_run<Op>(
-                   run.from, run.to, s1 - s0, [&](int64_t) -> const auto& { return k; });
-             }
-           });
+  each_run(t.order.spatial, t.begin, t.end, [&](int64_t n, int64_t s0, int64_t s1) {
+    Cursor<Op> run(t, n, t.c0, s0);
+    for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
+      const auto k = broadcast_coefficients<Op>(arrays, c);
+      map_run<Op>(
+          run.from, run.to, s1 - s0, [&](int64_t) -> const auto& { return k; });
+    }
+  });
 }

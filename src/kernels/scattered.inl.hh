@@ -57,12 +57,12 @@ template <class Op>
 static void map_scattered(const Tile& t) {
   using T = typename Op::Type;
   constexpr int reads = Op::read_count, writes = Op::write_count;
-  const int64_t spatial = t.order.spatial, end = block_begin(t.order, t.b1);
+  const int64_t spatial = t.order.spatial;
   const auto arrays = arrays_of<typename Op::A>(t);
   for (int64_t c = t.c0; c < t.c1; ++c) {
     const auto k = broadcast_coefficients<Op>(arrays, c);
-    for (int64_t begin = block_begin(t.order, t.b0); begin < end; begin += 16) {
-      const int64_t count = end - begin < 16 ? end - begin : 16;
+    for (int64_t begin = t.begin; begin < t.end; begin += 16) {
+      const int64_t count = t.end - begin < 16 ? t.end - begin : 16;
       T in[reads][16] = {}, out[writes][16];
       const T* from[reads];
       T* to[writes];
