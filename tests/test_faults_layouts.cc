@@ -118,6 +118,20 @@ void check_alternating(const Shape& shape, Layout layout) {
   CHECK(alternating_moments(shape, layout) == expected);
 }
 
+/// y of inference on as many values as x has.
+std::vector<float> infer(const bnorm_desc& d, const std::vector<float>& x, const std::vector<float>& mean,
+                         const std::vector<float>& var) {
+  const PlanPointer plan = make_plan(d);
+  std::vector<float> y(x.size());
+  bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
+  a.x = x.data();
+  a.y = y.data();
+  a.running_mean = mean.data();
+  a.running_var = var.data();
+  REQUIRE(bnorm_infer(plan.get(), &a) == BNORM_OK);
+  return y;
+}
+
 }  // namespace
 
 // microsoft/onnxruntime#12754: zeros for a vector of ten.
@@ -141,39 +155,19 @@ TEST_CASE("fault: a matrix of features is walked along the wrong axis") {
   REQUIRE(bnorm_desc_set_axis(&d, sizes, 2, 1) == BNORM_OK);
   d.epsilon = 0;
   each_isa([&] {
-    const PlanPointer plan = make_plan(d);
-    const float x[6] = {1, 20, 300, 3, 40, 700}, mean[3] = {1, 20, 300}, var[3] = {1, 4, 16};
-    std::vector<float> y(6);
-    bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
-    a.x = x;
-    a.y = y.data();
-    a.running_mean = mean;
-    a.running_var = var;
-    REQUIRE(bnorm_infer(plan.get(), &a) == BNORM_OK);
-    CHECK(y == std::vector<float>{0, 0, 0, 2, 10, 100});
+    CHECK(infer(d, {1, 20, 300, 3, 40, 700}, {1, 20, 300}, {1, 4, 16}) == std::vector<float>{0, 0, 0, 2, 10, 100});
   });
 }
 
 // pytorch/pytorch#63224: the elements of a permuted view come back in the order of storage.
 TEST_CASE("fault: a permuted view comes back shuffled") {
-  each_isa([] {
-    const float x[6] = {0, 1, 2, 3, 4, 5}, mean[2] = {0, 0}, var[2] = {1, 1};
-    std::vector<float> y(6);
-    bnorm_desc d = BNORM_DESC_INIT;
-    d.batch = 1;
-    d.channels = 2;
-    d.spatial = 3;
-    d.epsilon = 0;
-    d.x = {6, 6, 1, 2};
-    const PlanPointer plan = make_plan(d);
-    bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
-    a.x = x;
-    a.y = y.data();
-    a.running_mean = mean;
-    a.running_var = var;
-    REQUIRE(bnorm_infer(plan.get(), &a) == BNORM_OK);
-    CHECK(y == std::vector<float>{0, 2, 4, 1, 3, 5});
-  });
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 1;
+  d.channels = 2;
+  d.spatial = 3;
+  d.epsilon = 0;
+  d.x = {6, 6, 1, 2};
+  each_isa([&] { CHECK(infer(d, {0, 1, 2, 3, 4, 5}, {0, 0}, {1, 1}) == std::vector<float>{0, 2, 4, 1, 3, 5}); });
 }
 
 // pytorch/pytorch#121651, pytorch/pytorch#62594: models drift apart by the layout of the same data.
