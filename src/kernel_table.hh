@@ -36,11 +36,23 @@ static inline int64_t strip_count(const Order& o) {
 
 static inline int64_t block_count(const Order& o) { return (strip_count(o) + kBlockStrips - 1) / kBlockStrips; }
 
+/// A position by sample and place in it.
+struct Position {
+  int64_t n, s;
+};
+
+/// The first position of a strip; (N, 0) from the end on.
+static inline Position strip_position(const Order& o, int64_t strip) {
+  if (strip >= strip_count(o)) return {o.batch, 0};
+  if (o.strips_per_sample == 0) return {strip * 2 * o.octet_samples, 0};
+  const int64_t n = strip / o.strips_per_sample;
+  return {n, (strip - n * o.strips_per_sample) * kStrip};
+}
+
 /// Position n * S + s at which a strip begins; N * S from the end on.
 static inline int64_t strip_begin(const Order& o, int64_t strip) {
-  if (strip >= strip_count(o)) return o.batch * o.spatial;
-  if (o.strips_per_sample > 0) return strip / o.strips_per_sample * o.spatial + strip % o.strips_per_sample * kStrip;
-  return strip * 2 * o.octet_samples * o.spatial;
+  const Position p = strip_position(o, strip);
+  return p.n * o.spatial + p.s;
 }
 
 static inline int64_t block_begin(const Order& o, int64_t block) { return strip_begin(o, block * kBlockStrips); }
@@ -77,6 +89,7 @@ struct Tile {
   View tensor[kTensors];  // data NULL: not given
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved mean by channel
+  bool stream;         // maps: the first output goes around the cache
   double lower;        // activation: z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).

@@ -35,6 +35,7 @@ Tile Run::tile(const Piece& p) const {
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
   t.lower = desc().activation == BNORM_RELU ? 0.0 : std::numeric_limits<double>::quiet_NaN();
+  t.stream = streams();
   t.mean = t.first = t.second = nullptr;
   if (!w.first) return t;  // prepared inference needs no reductions
   t.mean = w.saved_mean + p.g * channels();

@@ -44,6 +44,11 @@ inline const void* advance(const void* array, int64_t elements, int64_t bytes) {
   return array ? static_cast<const char*>(array) + elements * bytes : nullptr;
 }
 
+// From this traffic on, outputs go around the caches: they would only be evicted again, and every line of theirs would
+// be fetched first. 50 x 64 x 3136 (80 MB in and out) then takes 0.60 of the time in training on one thread, 0.81 on
+// two; at 51 MB and below, all in a last-level cache of 480 MB, it takes 0.94 to 1.05.
+constexpr int64_t kStreamedBytes = int64_t{48} << 20;
+
 /// What the steps of one call share.
 struct Run {
   const Plan& plan;
@@ -73,6 +78,8 @@ struct Run {
     for (const void* t : call.tensor) tensors += t != nullptr;
     return tensors * desc().groups * channels() * bytes_per_channel();
   }
+  /// Whether outputs are better written around the caches than into them.
+  bool streams() const { return bytes() >= kStreamedBytes; }
   int64_t bytes_per_channel() const { return order.batch * order.spatial * plan.element_bytes(); }
 
   /// The piece's channels; neither blocks nor positions yet.

@@ -6,10 +6,15 @@
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
 #pragma once
 
-// Lanes worked on at once: 8 classes x 64 lanes x 2 sums of f64 = 8 KB of the smallest L1, 32 KB.
-constexpr int64_t kTileLanes = 64;
+// Lanes worked on at once, so that rows are read in runs of 1 KB of f32: 8 classes x 256 lanes x 2 sums of f64 are 32
+// KB.
+constexpr int64_t kTileLanes = 256;
+// Strips added to a sum between its load and its store: sums come from L1 or L2 for a quarter of the rows. With 4, and
+// runs of 1 KB, moments take 0.64 of the time that single strips in runs of 256 bytes take (1 x 256 x 3136).
+constexpr int64_t kJoinedStrips = 4;
 // The longest pattern of lanes: 16 positions x 15 channels.
 constexpr int64_t kPatternLanes = 16 * 15 + 16;
+static_assert(kPatternLanes >= kTileLanes);
 
 static const double kNoSums[2 * kTileLanes] = {};
 
@@ -105,7 +110,8 @@ struct StripRows {
     }
   }
 
-  void go_to(int64_t strip) {
+  /// Returns how many whole strips of the same sample begin here.
+  int64_t go_to(int64_t strip) {
     const Order& o = map.order;
     const bool wide = o.strips_per_sample > 0;
     const int64_t n = wide ? strip / o.strips_per_sample : strip * 2 * o.octet_samples;
@@ -117,53 +123,67 @@ struct StripRows {
       classes[h] = rows < map.classes() ? (rows > 0 ? rows : 0) : map.classes();
       width[h] = family == kColumnsNarrow && positions * map.channels < lanes ? positions * map.channels : lanes;
     }
+    return wide ? (o.spatial - s) / kStrip : (o.batch - n) / (2 * o.octet_samples);
   }
 };
 
-/// Summands of one row's lanes l .. l + 15, of which `left` exist; the others are 0.
+/// Summands of a row's next 16 lanes, of which `left` exist. The others count 0, as their coefficients are 0 too.
 template <class Op>
-static inline Summands row_summands(const typename Op::Type* const* from, int64_t left,
-                                    const Coefficients<typename Op::A>& k) {
-  using E = Element<typename Op::Type>;
+static inline BNORM_IN_LOOP Summands row_summands(const typename Op::Type* const* from, int64_t left,
+                                                  const Coefficients<typename Op::A>& k) {
+  using In = Input<typename Op::Type>;
   constexpr int reads = Op::read_count;
-  Lanes<typename Op::A> in[reads];
-  if (left >= 16) {
-    each<0, reads>([&](auto r) { in[r] = E::load(from[r]); });
-    return Op::summands(in, k);
-  }
-  each<0, reads>([&](auto r) { in[r] = E::load_first(from[r], left); });
-  const Summands a = Op::summands(in, k);
-  return {keep(a.first, left, left - 8), keep(a.second, left, left - 8)};
+  In in[reads];
+  if (left >= 16)
+    each<0, reads>([&](auto r) { in[r] = In::load(from[r]); });
+  else
+    each<0, reads>([&](auto r) { in[r] = In::load_first(from[r], left); });
+  return Op::summands(in, k);
 }
 
-/// Adds a strip's rows to the sums of their lanes, in the order of memory. A row that does not exist counts 0: it is
-/// left out, which gives the same bits, since a sum is never -0.
-template <class Op, Family family>
-static inline void add_strip(const StripRows<Op, family>& rows, int64_t stride,
-                             const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
-  using T = typename Op::Type;
+/// Adds the rows of class k to the sums of 16 lanes from l on, of which `left` exist: in some strips, one behind the
+/// other. A row that does not exist counts 0: it is left out, which gives the same bits, since a sum is never -0. Only
+/// a strip on its own may lack rows or parts of rows.
+template <class Op, Family family, int strips>
+static inline BNORM_IN_LOOP void add_rows(const StripRows<Op, family>& rows, int64_t k, int64_t l, int64_t left,
+                                          const CoefficientArrays<typename Op::A>& arrays, double* first,
+                                          double* second) {
   constexpr int reads = Op::read_count;
-  for (int64_t k = 0; k < rows.classes[0]; ++k) {
-    const T* from[2][reads];
-    for (int r = 0; r < reads; ++r) {
-      from[0][r] = rows.base[r] + rows.class_offset[r][k];
-      from[1][r] = from[0][r] + rows.octet_offset[r];
+  const auto coefficients = load_coefficients<Op>(arrays, l, left);
+  const auto summands = [&](int64_t strip, int64_t octet) BNORM_IN_LOOP {
+    const typename Op::Type* row[reads];
+    for (int r = 0; r < reads; ++r)
+      row[r] = rows.base[r] + rows.class_offset[r][k] + l + (2 * strip + octet) * rows.octet_offset[r];
+    if (strips > 1 || family != kColumnsNarrow) return row_summands<Op>(row, left, coefficients);
+    const int64_t width = rows.width[octet] - l;
+    const Summands a = row_summands<Op>(row, width, coefficients);
+    return Summands{keep(a.first, width, width - 8), keep(a.second, width, width - 8)};
+  };
+  Lanes<double> sum = Lanes<double>::load(first), sum_2 = Lanes<double>::load(second);
+  each<0, strips>([&](auto j) BNORM_IN_LOOP {
+    Summands a = summands(j, 0);
+    if (strips > 1 || k < rows.classes[1]) {
+      const Summands b = summands(j, 1);
+      a.first = a.first + b.first;
+      a.second = a.second + b.second;
     }
-    const bool two = k < rows.classes[1];
-    for (int64_t l = 0; l < rows.lanes; l += 16) {
-      const auto coefficients = load_coefficients<Op>(arrays, l, rows.lanes - l);
-      Summands a = row_summands<Op>(from[0], rows.width[0] - l, coefficients);
-      if (two) {
-        const Summands b = row_summands<Op>(from[1], rows.width[1] - l, coefficients);
-        a.first = a.first + b.first;
-        a.second = a.second + b.second;
-      }
-      double* const p = first + k * stride + l;
-      double* const q = second + k * stride + l;
-      (Lanes<double>::load(p) + a.first).store(p);
-      (Lanes<double>::load(q) + a.second).store(q);
-      for (int r = 0; r < reads; ++r) from[0][r] += 16, from[1][r] += 16;
-    }
+    sum = sum + a.first;
+    sum_2 = sum_2 + a.second;
+  });
+  sum.store(first);
+  sum_2.store(second);
+}
+
+/// Adds all rows of some strips.
+template <class Op, Family family, int strips>
+static inline void add_strips(const StripRows<Op, family>& rows, int64_t stride,
+                              const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
+  for (int64_t k = 0; k < rows.classes[0]; ++k, first += stride, second += stride) {
+    int64_t l = 0;
+    if (strips > 1)
+      for (; l + 16 <= rows.lanes; l += 16) add_rows<Op, family, strips>(rows, k, l, 16, arrays, first + l, second + l);
+    for (; l < rows.lanes; l += 16)
+      add_rows<Op, family, strips>(rows, k, l, rows.lanes - l, arrays, first + l, second + l);
   }
 }
 
@@ -187,7 +207,9 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
                                LaneArrays<Op, family>& coefficients) {
   using T = typename Op::Type;
   const int64_t lanes = map.tile_lanes(channels), stride = (lanes + 15) / 16 * 16;
-  const int64_t begin = block_begin(t.order, b), end = block_begin(t.order, b + 1), last = strip_count(t.order);
+  const Position begin = strip_position(t.order, b * kBlockStrips);
+  const int64_t count = block_begin(t.order, b + 1) - (begin.n * t.order.spatial + begin.s);
+  const int64_t left = strip_count(t.order) - b * kBlockStrips, strips = left < kBlockStrips ? left : kBlockStrips;
   double pivot[kTileLanes] = {};
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
@@ -195,22 +217,21 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
   for (int pass = 0; pass < Op::passes; ++pass) {
     if constexpr (Op::takes_pivot) {
       for (int64_t j = 0; j < channels; ++j)
-        pivot[j] =
-            pass > 0
-                ? first[j]
-                : Element<T>::widen_one(*at<T>(t.tensor[kX], begin / t.order.spatial, c + j, begin % t.order.spatial));
+        pivot[j] = pass > 0 ? first[j] : Element<T>::widen_one(*at<T>(t.tensor[kX], begin.n, c + j, begin.s));
       for (int64_t l = 0; l < stride; ++l) coefficients.mean[l] = l < lanes ? pivot[map.channel(l)] : 0;
       coefficients.arrays.mean = coefficients.mean;
     }
     alignas(64) double sums[2][kOctet * kTileLanes];
     for (int64_t i = 0; i < map.classes() * stride; ++i) sums[0][i] = sums[1][i] = 0;
-    for (int64_t strip = b * kBlockStrips; strip < last && strip < (b + 1) * kBlockStrips; ++strip) {
-      rows.go_to(strip);
-      add_strip(rows, stride, coefficients.arrays, sums[0], sums[1]);
+    for (int64_t done = 0; done < strips;) {
+      const bool join = rows.go_to(b * kBlockStrips + done) >= kJoinedStrips && strips - done >= kJoinedStrips;
+      const auto add = join ? add_strips<Op, family, kJoinedStrips> : add_strips<Op, family, 1>;
+      add(rows, stride, coefficients.arrays, sums[0], sums[1]);
+      done += join ? kJoinedStrips : 1;
     }
     fold_slots(map, channels, stride, sums[0], first);
     fold_slots(map, channels, stride, sums[1], second);
-    for (int64_t j = 0; j < channels; ++j) Op::finish(static_cast<double>(end - begin), pivot[j], first[j], second[j]);
+    for (int64_t j = 0; j < channels; ++j) Op::finish(static_cast<double>(count), pivot[j], first[j], second[j]);
   }
 }
 
@@ -227,15 +248,16 @@ static void reduce_columns(const Tile& t) {
 
 /// Channels-last: row by row through memory.
 template <class Op>
-static void map_columns(const Tile& t) {
+BNORM_FLAT void map_columns(const Tile& t) {
   const LaneMap<kColumns> map(t);
   const LaneArrays<Op, kColumns> coefficients(t, map, t.c0, t.c1 - t.c0);
-  each_run(t.order.spatial, t.begin, t.end, [&](int64_t n, int64_t s0, int64_t s1) {
+  each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> row(t, n, t.c0, s0);
     for (int64_t s = s0; s < s1; ++s, row.advance(t, &View::s))
-      map_run<Op>(row.from, row.to, t.c1 - t.c0,
+      map_run<Op>(row.from, row.to, t.c1 - t.c0, t.stream,
                   [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, t.c1 - t.c0 - l); });
   });
+  if (t.stream) finish_stores();
 }
 
 /// Narrow channels-last: one run of memory under a pattern of 16 positions x C coefficients.
@@ -247,8 +269,9 @@ static void map_columns_narrow(const Tile& t) {
   const int64_t count = (t.end - t.begin) * t.channels;
   Cursor<Op> run(t, t.begin / spatial, 0, t.begin % spatial);
   for (int64_t i = 0; i < count; i += pattern, run.advance(pattern))
-    map_run<Op>(run.from, run.to, count - i < pattern ? count - i : pattern,
+    map_run<Op>(run.from, run.to, count - i < pattern ? count - i : pattern, t.stream,
                 [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, pattern - l); });
+  if (t.stream) finish_stores();
 }
 
 /// Planar with few positions: sample by sample under a tile of (channel, position) coefficients.
@@ -262,8 +285,9 @@ static void map_columns_planar(const Tile& t) {
     const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c * spatial, lanes);
     for (int64_t n = n0; n < n1; ++n) {
       const Cursor<Op> row(t, n, c, 0);
-      map_run<Op>(row.from, row.to, lanes,
+      map_run<Op>(row.from, row.to, lanes, t.stream,
                   [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, lanes - l); });
     }
   }
+  if (t.stream) finish_stores();
 }

@@ -12,7 +12,14 @@ struct Element {  // f32 and f64 are their own arithmetic type
   using Arithmetic = T;
   static Lanes<T> load(const T* p) { return Lanes<T>::load(p); }
   static Lanes<T> load_first(const T* p, int64_t n) { return Lanes<T>::load_first(p, n); }
+  static Lanes<double> load_wide(const T* p) {
+    if constexpr (sizeof(T) == sizeof(double))
+      return load(p);
+    else
+      return Lanes<double>::load_wide(p);
+  }
   static void store(T* p, const Lanes<T>& a) { a.store(p); }
+  static void stream(T* p, const Lanes<T>& a) { a.stream(p); }
   static void store_first(T* p, const Lanes<T>& a, int64_t n) { a.store_first(p, n); }
   static double widen_one(T x) { return static_cast<double>(x); }
 };
@@ -40,11 +47,13 @@ struct Element<Bf16> {
     for (int64_t i = 0; i < n; ++i) buffer[i] = to_f32(p[i]);
     return Lanes<float>::load(buffer);
   }
+  static Lanes<double> load_wide(const Bf16* p) { return widen(load(p)); }
   static void store(Bf16* p, const Lanes<float>& a) {
     float buffer[16];
     a.store(buffer);
     for (int i = 0; i < 16; ++i) p[i] = from_f32(buffer[i]);
   }
+  static void stream(Bf16* p, const Lanes<float>& a) { store(p, a); }
   static void store_first(Bf16* p, const Lanes<float>& a, int64_t n) {
     float buffer[16];
     a.store(buffer);

@@ -3,6 +3,11 @@
 // give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA").
 #pragma once
 
+// What an innermost loop consists of: a call there passes its lanes through memory, and GCC 12 leaves some.
+#define BNORM_IN_LOOP __attribute__((always_inline))
+// A kernel into which everything it calls is inlined, for the same reason.
+#define BNORM_FLAT static __attribute__((flatten))
+
 /// An index that the compiler knows.
 template <int i>
 struct Index {
@@ -12,7 +17,7 @@ struct Index {
 /// body(Index<begin>()) to body(Index<end - 1>()). In place of a loop wherever an index picks a register: an array
 /// indexed by a variable lives in memory.
 template <int begin, int end, class Body>
-static inline void each(const Body& body) {
+static inline BNORM_IN_LOOP void each(const Body& body) {
   if constexpr (begin < end) {
     body(Index<begin>());
     each<begin + 1, end>(body);
@@ -36,9 +41,16 @@ struct Pair {
   }
   static Pair broadcast(Element x) { return {Half::broadcast(x), Half::broadcast(x)}; }
   static Pair load(const Element* p) { return {Half::load(p), Half::load(p + Half::size)}; }
+  /// f64 lanes from f32.
+  static Pair load_wide(const float* p) { return {Half::load_wide(p), Half::load_wide(p + Half::size)}; }
   void store(Element* p) const {
     lo.store(p);
     hi.store(p + Half::size);
+  }
+  /// To an address aligned to the register, without bringing its line into the cache.
+  void stream(Element* p) const {
+    lo.stream(p);
+    hi.stream(p + Half::size);
   }
   /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0.
   static Pair load_first(const Element* p, int64_t n) {

@@ -14,6 +14,13 @@ static inline __m256d load_masked(const double* p, int64_t n) { return _mm256_ma
 static inline void store_masked(float* p, __m256 v, int64_t n) { _mm256_maskstore_ps(p, first_of_8(n), v); }
 static inline void store_masked(double* p, __m256d v, int64_t n) { _mm256_maskstore_pd(p, first_of_4(n), v); }
 
+// From memory, since a register's upper half takes a move of its own.
+static inline __m256d load_widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+
+static inline void store_around_cache(float* p, __m256 v) { _mm256_stream_ps(p, v); }
+static inline void store_around_cache(double* p, __m256d v) { _mm256_stream_pd(p, v); }
+static inline void finish_stores() { _mm_sfence(); }
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

@@ -14,6 +14,13 @@ static inline __m512d load_masked(const double* p, int64_t n) { return _mm512_ma
 static inline void store_masked(float* p, __m512 v, int64_t n) { _mm512_mask_storeu_ps(p, first_of_16(n), v); }
 static inline void store_masked(double* p, __m512d v, int64_t n) { _mm512_mask_storeu_pd(p, first_of_8(n), v); }
 
+// From memory, since a register's upper half takes a move of its own.
+static inline __m512d load_widened(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+
+static inline void store_around_cache(float* p, __m512 v) { _mm512_stream_ps(p, v); }
+static inline void store_around_cache(double* p, __m512d v) { _mm512_stream_pd(p, v); }
+static inline void finish_stores() { _mm_sfence(); }
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

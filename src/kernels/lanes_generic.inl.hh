@@ -10,7 +10,9 @@ struct Part {
 
   static Part broadcast(T x) { return {x}; }
   static Part load(const T* p) { return {*p}; }
+  static Part load_wide(const float* p) { return {static_cast<T>(*p)}; }
   void store(T* p) const { *p = v; }
+  void stream(T* p) const { *p = v; }
   static Part load_first(const T* p, int64_t n) { return {n > 0 ? *p : T(0)}; }
   void store_first(T* p, int64_t n) const {
     if (n > 0) *p = v;
@@ -26,4 +28,5 @@ struct Part {
   }
 };
 
+static inline void finish_stores() {}
 static inline Part<double> widen(const Part<float>& a) { return {static_cast<double>(a.v)}; }

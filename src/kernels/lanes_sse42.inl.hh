@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::sse4_2;
+
+static inline __m128d load_widened(const float* p) {
+  return _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))));
+}
+
+static inline void store_around_cache(float* p, __m128 v) { _mm_stream_ps(p, v); }
+static inline void store_around_cache(double* p, __m128d v) { _mm_stream_pd(p, v); }
+static inline void finish_stores() { _mm_sfence(); }
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

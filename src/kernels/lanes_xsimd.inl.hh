@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Part as one SIMD register through xsimd; `Arch` comes from the including lanes_<isa>.inl.hh, which may bring masked
-// moves of its own: load_masked and store_masked for registers of f32 and f64.
+// Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch`, load_widened (a register of
+// f64 from f32 in memory), store_around_cache and finish_stores (what follows is seen later than those stores), and
+// perhaps masked moves of its own: load_masked and store_masked for both types.
 #pragma once
 
 template <class T>
@@ -33,7 +34,9 @@ struct Part {
   }
   static Part broadcast(T x) { return {Batch(x)}; }
   static Part load(const T* p) { return {Batch::load_unaligned(p)}; }
+  static Part load_wide(const float* p) { return {Batch(load_widened(p))}; }
   void store(T* p) const { v.store_unaligned(p); }
+  void stream(T* p) const { store_around_cache(p, v.data); }
   static Part load_first(const T* p, int64_t n) { return {Batch(load_masked(p, n))}; }
   void store_first(T* p, int64_t n) const { store_masked(p, v.data, n); }
   Part operator+(const Part& b) const { return {v + b.v}; }

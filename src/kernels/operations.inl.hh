@@ -41,7 +41,8 @@ static inline Coefficients<A> broadcast_coefficients(const CoefficientArrays<A>&
 /// A lane's own coefficients each, from lane l, of which `left` exist: what lies behind them may be another group's,
 /// and another thread may be writing it.
 template <class Op, class A>
-static inline Coefficients<A> load_coefficients(const CoefficientArrays<A>& from, int64_t l, int64_t left) {
+static inline BNORM_IN_LOOP Coefficients<A> load_coefficients(const CoefficientArrays<A>& from, int64_t l,
+                                                              int64_t left) {
   Coefficients<A> r;
   if (left >= 16) {
     if constexpr (Op::uses_mean) r.mean = Lanes<double>::load(from.mean + l);
@@ -65,6 +66,19 @@ struct Summands {
   Lanes<double> first, second;
 };
 
+/// 16 elements that a reduction reads, as they are and widened. It takes what it needs, the compiler drops the rest.
+template <class T>
+struct Input {
+  Lanes<typename Element<T>::Arithmetic> narrow;
+  Lanes<double> wide;
+
+  static inline BNORM_IN_LOOP Input load(const T* p) { return {Element<T>::load(p), Element<T>::load_wide(p)}; }
+  static inline BNORM_IN_LOOP Input load_first(const T* p, int64_t n) {
+    const auto narrow = Element<T>::load_first(p, n);
+    return {narrow, widen(narrow)};
+  }
+};
+
 /// What reductions have in common: they write no tensor.
 struct Reduction {
   static constexpr Tensor writes[] = {kTensors};
@@ -84,8 +98,8 @@ struct Moments : Reduction {
   static constexpr int passes = sizeof(T) == 8 ? 2 : 1;
   static constexpr int coefficient_begin = 0, coefficient_end = 0;
 
-  static Summands summands(const Lanes<A>* in, const Coefficients<A>& k) {
-    const Lanes<double> d = widen(in[0]) - k.mean;
+  static inline BNORM_IN_LOOP Summands summands(const Input<T>* in, const Coefficients<A>& k) {
+    const Lanes<double> d = in[0].wide - k.mean;
     return {d, d * d};
   }
   /// Sums of `count` values -> mean, and in the last pass M2.
@@ -116,9 +130,13 @@ struct GradientSums : Reduction {
   static constexpr int passes = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = mask == kMaskX ? kOffset + 1 : kCenter;
 
-  static Summands summands(const Lanes<A>* in, const Coefficients<A>& k) {
-    const Lanes<double> dz = widen(masked_gradient<mask>(in[1], in[mask == kMaskY ? 2 : 0], k));
-    return {dz, dz * (widen(in[0]) - k.mean)};
+  static inline BNORM_IN_LOOP Summands summands(const Input<T>* in, const Coefficients<A>& k) {
+    const Lanes<double> dz = wide_gradient(in, k);
+    return {dz, dz * (in[0].wide - k.mean)};
+  }
+  static Lanes<double> wide_gradient(const Input<T>* in, const Coefficients<A>& k) {
+    if constexpr (mask == kMaskNone) return in[1].wide;
+    return widen(masked_gradient<mask>(in[1].narrow, in[mask == kMaskY ? 2 : 0].narrow, k));
   }
   static void finish(double, double, double&, double&) {}
 };
@@ -135,7 +153,7 @@ struct Normalize {
   static constexpr bool uses_mean = false;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
 
-  static void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
+  static inline BNORM_IN_LOOP void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
     Lanes<A> z = normalized(in[0], k);
     if constexpr (residual) z = z + in[1];
     out[0] = Lanes<A>::less_select(z, k.lower, k.lower, z);
@@ -156,7 +174,7 @@ struct Gradient {
   static constexpr int coefficient_begin = mask == kMaskX || !frozen ? kCenter : kGain;
   static constexpr int coefficient_end = frozen ? (mask == kMaskX ? kOffset + 1 : kGain + 1) : kBias + 1;
 
-  static void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
+  static inline BNORM_IN_LOOP void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
     const Lanes<A> dz = masked_gradient<mask>(in[0], in[mask == kMaskY ? read_count - 1 : reads_x], k);
     out[0] = dz * k.value[kGain];
     if constexpr (!frozen) out[0] = out[0] + ((in[1] - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);

@@ -35,8 +35,8 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
   while (begin < end) {
     T buffer[reads][16] = {};
     const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
-    Lanes<typename Op::A> in[reads];
-    each<0, reads>([&](auto r) { in[r] = Element<T>::load(buffer[r]); });
+    Input<T> in[reads];
+    each<0, reads>([&](auto r) { in[r] = Input<T>::load(buffer[r]); });
     const Summands a = Op::summands(in, k);
     p = p + octet_sum(keep(a.first, strip.lo, strip.hi));
     q = q + octet_sum(keep(a.second, strip.lo, strip.hi));
@@ -48,8 +48,9 @@ template <class Op>
 static void reduce_scattered(const Tile& t) {
   for (int64_t c = t.c0; c < t.c1; ++c)
     for (int64_t b = t.b0; b < t.b1; ++b)
-      reduce_channels<Op>(t, c, 1, b, [&](int64_t begin, int64_t end, const auto& k, Octet* p, Octet* q) {
-        add_scattered<Op>(t, c, begin, end, k(0), *p, *q);
+      reduce_channels<Op>(t, c, 1, b, [&](Position p0, int64_t count, const auto& k, Octet* p, Octet* q) {
+        const int64_t begin = p0.n * t.order.spatial + p0.s;
+        add_scattered<Op>(t, c, begin, begin + count, k(0), *p, *q);
       });
 }
 
@@ -72,7 +73,7 @@ static void map_scattered(const Tile& t) {
         for (int r = 0; r < reads; ++r)
           in[r][i] = *at<T>(t.tensor[Op::reads[r]], (begin + i) / spatial, c, (begin + i) % spatial);
       map_run<Op>(
-          from, to, 16, [&](int64_t) -> const auto& { return k; });
+          from, to, 16, false, [&](int64_t) -> const auto& { return k; });
       for (int w = 0; w < writes; ++w)
         for (int64_t i = 0; t.tensor[Op::writes[w]].data && i < count; ++i)
           *at<T>(t.tensor[Op::writes[w]], (begin + i) / spatial, c, (begin + i) % spatial) = out[w][i];
