@@ -70,14 +70,14 @@ def write_record(compiler: str, counts: dict[str, int]) -> None:
 def compare(counts: dict[str, int], recorded: dict[str, int]) -> bool:
     """Prints a line for each call; whether all are as recorded. A call that one side lacks has 0 instructions there."""
     width = max(map(len, counts | recorded))
-    failures = 0
+    good = True
     for name in counts | recorded:
         count, expected = counts.get(name, 0), recorded.get(name, 0)
         change = count / expected - 1 if expected else math.inf
-        failed = abs(change) > TOLERANCE
-        failures += failed
-        print(f"{name:{width}} {count:>10,}, recorded {expected:>10,}: {change:+.1%}{' FAILED' if failed else ''}")
-    return failures == 0
+        close = abs(change) <= TOLERANCE
+        good = good and close
+        print(f"{name:{width}} {count:>10,}, recorded {expected:>10,}: {change:+.1%}{'' if close else ' DIFFERS'}")
+    return good
 
 
 def check(program: Path, write: bool) -> bool:
@@ -86,9 +86,11 @@ def check(program: Path, write: bool) -> bool:
     if isa != ISA:
         print(f"Skipped: the counts are those of {ISA}, which this machine or build lacks")
         return not write
-    if write:
-        write_record(compiler, counts)
     recorded_compiler, recorded = read_record()
+    if write:
+        compare(counts, recorded)
+        write_record(compiler, counts)
+        return True
     if compiler != recorded_compiler:
         print(f"Skipped: the counts are those of {recorded_compiler}, this build is by {compiler}")
         return True
