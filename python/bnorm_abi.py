@@ -299,7 +299,7 @@ class Plan:
         """bnorm_prepare; returns the coefficients for normalize."""
         arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
         arrays |= self._running(running_mean, running_var)
-        coefficients = np.zeros(-(-self._coefficients_size // 8), np.float64)
+        coefficients = np.zeros(self._coefficients_size // 8, np.float64)
         args = self._arguments("prepare", arrays)
         self.library.check(self.library.c.bnorm_prepare(self._plan, args, self.library.pointer(coefficients)))
         return coefficients

@@ -121,8 +121,9 @@ const bnorm_strides& strides_of(const bnorm_desc& d, Tensor tensor) {
   }
 }
 
-size_t Plan::coefficients_bytes() const {
-  return static_cast<size_t>((kOffset + 1) * all_channels() * arithmetic_bytes());
+int64_t Plan::coefficients_doubles() const {
+  constexpr int64_t unit = sizeof(double);
+  return ((kOffset + 1) * all_channels() * arithmetic_bytes() + unit - 1) / unit;
 }
 
 int64_t Plan::channel_grain(Family family) const {

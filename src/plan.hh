@@ -42,7 +42,9 @@ struct Plan {
   int64_t all_channels() const { return desc.groups * desc.channels; }
   int64_t arithmetic_bytes() const { return arithmetic == 0 ? 4 : 8; }
   int64_t element_bytes() const { return data == 0 ? 4 : (data == 1 ? 8 : 2); }
-  size_t coefficients_bytes() const;
+  /// A set of coefficients is held in whole doubles.
+  int64_t coefficients_doubles() const;
+  size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
   /// Channels that a piece of work may be split at.
   int64_t channel_grain(Family) const;
 };

@@ -166,6 +166,11 @@ bnorm_status check_partials(const Plan& plan, const char* name, const double* pa
   return BNORM_OK;
 }
 
+bnorm_status check_coefficients(const Plan& plan, const void* coefficients, bool writes, Arrays& arrays) {
+  return arrays.values("coefficients", coefficients, plan.coefficients_doubles(), sizeof(double), Arrays::kRequired,
+                       writes);
+}
+
 Arrays::Need required_if(bool condition) { return condition ? Arrays::kRequired : Arrays::kAbsent; }
 
 }  // namespace
@@ -262,8 +267,7 @@ bnorm_status check_prepare(const bnorm_plan* handle, const bnorm_prepare_args* a
   BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
   BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, required_if(saved), false, call, arrays));
   BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, required_if(running), false, call, arrays));
-  BNORM_CHECK(arrays.values("coefficients", coefficients, static_cast<int64_t>(plan.coefficients_bytes() / 8), 8,
-                            Arrays::kRequired, true));
+  BNORM_CHECK(check_coefficients(plan, coefficients, true, arrays));
   return arrays.check_overlap();
 }
 
@@ -279,8 +283,7 @@ bnorm_status check_normalize(const bnorm_plan* handle, const bnorm_normalize_arg
   BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(plan.desc.residual_added), false));
   BNORM_CHECK(arrays.tensor(kY, a.y, Arrays::kRequired, true));
   *coefficients = a.coefficients;
-  BNORM_CHECK(arrays.values("coefficients", a.coefficients, static_cast<int64_t>(plan.coefficients_bytes() / 8), 8,
-                            Arrays::kRequired, false));
+  BNORM_CHECK(check_coefficients(plan, a.coefficients, false, arrays));
   return arrays.check_overlap();
 }
 

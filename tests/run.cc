@@ -37,8 +37,7 @@ class Call {
   void prepared(Outputs& out) {
     make_forward();
     make_running(true);
-    const size_t bytes = bnorm_plan_coefficients_size(plan_.get());
-    Memory coefficients(bytes, bytes % 8 == 0 ? k_.placement : Placement::kHeap);
+    Memory coefficients(bnorm_plan_coefficients_size(plan_.get()), k_.placement);
     bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
     a.running_mean = data(running_mean_);
     a.running_var = data(running_var_);

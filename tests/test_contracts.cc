@@ -67,7 +67,7 @@ struct Large {
     d.allocator = allocator;
     plan = make_plan(d);
     partials.resize(bnorm_plan_partials_count(plan.get()), 7.0);
-    coefficients.resize(bnorm_plan_coefficients_size(plan.get()) / sizeof(double) + 1, 0.5);
+    coefficients.resize(bnorm_plan_coefficients_size(plan.get()) / sizeof(double), 0.5);
   }
   bnorm_train_args train_args(const bnorm_executor* executor) {
     bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
@@ -284,6 +284,28 @@ TEST_CASE("contract: rules of prepare, normalize and merge") {
     CHECK(p.outputs_untouched());
     CHECK(two == one);
   }
+}
+
+TEST_CASE("contract: coefficients are whole doubles, and overlap is refused up to their last value") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = d.channels = 1;  // three values of f32: a double and a half
+  const PlanPointer plan = make_plan(d);
+  CHECK(bnorm_plan_coefficients_size(plan.get()) == 2 * sizeof(double));
+  alignas(double) float coefficients[4] = {1, 2, 3, 4};
+  float* const last = coefficients + 2;
+  const float one = 1;
+  bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
+  prepare.running_mean = prepare.running_var = &one;
+  prepare.scale = last;
+  check_refusal(bnorm_prepare(plan.get(), &prepare, coefficients), BNORM_INVALID_ARGUMENT, nullptr,
+                {"scale", "overlaps coefficients"});
+  bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
+  normalize.x = &one;
+  normalize.y = last;
+  normalize.coefficients = coefficients;
+  check_refusal(bnorm_normalize(plan.get(), &normalize), BNORM_INVALID_ARGUMENT, nullptr,
+                {"y", "overlaps coefficients"});
+  CHECK(*last == 3);
 }
 
 TEST_CASE("contract: the simple calls give the bits of the full ones") {

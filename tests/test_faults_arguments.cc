@@ -30,7 +30,7 @@ struct Calls {
     d.frozen = frozen;
     plan = make_plan(d);
     workspace.resize(bnorm_plan_workspace_size(plan.get()));
-    coefficients.resize((bnorm_plan_coefficients_size(plan.get()) + 7) / 8, kUntouched);
+    coefficients.resize(bnorm_plan_coefficients_size(plan.get()) / sizeof(double), kUntouched);
     infer_args.x = train_args.x = moments_args.x = backward_args.x = sums_args.x = x.data();
     infer_args.y = train_args.y = y.data();
     infer_args.running_mean = train_args.running_mean = running_mean.data();

@@ -126,7 +126,7 @@ class Shared {
     return b;
   }
   void normalize(size_t i, Results& r) const {
-    std::vector<double> coefficients(bnorm_plan_coefficients_size(plans_[i].get()) / sizeof(double) + 1);
+    std::vector<double> coefficients(bnorm_plan_coefficients_size(plans_[i].get()) / sizeof(double));
     bnorm_prepare_args p = BNORM_PREPARE_ARGS_INIT;
     p.mean = r.mean.data();
     p.inv_std = r.inv_std.data();

@@ -254,7 +254,8 @@ BNORM_API bnorm_status bnorm_plan_create(bnorm_plan** plan, const bnorm_desc* de
 BNORM_API void bnorm_plan_destroy(bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Bytes of workspace that suffice for any full call or part with this plan; 0 for NULL. */
 BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
-/** Bytes of a coefficients buffer (bnorm_prepare); 0 for NULL. Contents mean nothing outside this plan and version. */
+/** Bytes of a coefficients buffer (bnorm_prepare), a multiple of sizeof(double); 0 for NULL. Contents mean nothing
+ *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C; 0 for NULL. */
 BNORM_API size_t bnorm_plan_partials_count(const bnorm_plan* plan) BNORM_NOEXCEPT;

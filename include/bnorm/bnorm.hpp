@@ -103,7 +103,7 @@ class Plan {
 class Prepared {
  public:
   Prepared(const Plan& plan, const bnorm_prepare_args& args)
-      : plan_(plan), coefficients_(bnorm_plan_coefficients_size(plan.get()) / sizeof(double) + 1) {
+      : plan_(plan), coefficients_(bnorm_plan_coefficients_size(plan.get()) / sizeof(double)) {
     check(bnorm_prepare(plan.get(), &args, coefficients_.data()));
   }
   void normalize(bnorm_normalize_args args) const {
