@@ -27,7 +27,9 @@
  * Rules that hold for every function, unless it says otherwise
  *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
  *     message names the field, its value and the rule.
- *   - No function prints, aborts, throws or locks. With a workspace no call allocates (oneTBB's own scheduling apart).
+ *   - No function prints, aborts, throws or locks. With a workspace no call allocates. oneTBB does, for its threads,
+ *     arenas and task pools: in the first call that it runs for the process and for each calling thread; later calls
+ *     reuse them (rarely a pool grows). Small work, BNORM_SERIAL and the caller's executor never enter oneTBB.
  *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
  *     Nothing outside the elements that geometry and strides name is read or written.
  *   - A tensor of no elements may be NULL.
