@@ -20,8 +20,7 @@ void release_default(void*, void* pointer, size_t) { std::free(pointer); }
 
 /// A plan in place: for bnorm_plan_create, and on the stack for the simple calls.
 bnorm_status make_handle(const bnorm_desc* desc, bnorm_plan* handle, Report& report) {
-  bnorm_desc checked;
-  if (const bnorm_status status = bnorm::check_desc(desc, &checked, report); status != BNORM_OK) return status;
+  if (const bnorm_status status = bnorm::check_desc(desc, &handle->plan, report); status != BNORM_OK) return status;
   const char* asked;
   const bnorm::KernelTable* const table = bnorm::select_kernels(&asked);
   if (!table) {
@@ -30,9 +29,10 @@ bnorm_status make_handle(const bnorm_desc* desc, bnorm_plan* handle, Report& rep
     return report.say(BNORM_UNSUPPORTED, "BNORM_ISA = %s: must be one that this machine and build have: %s", asked,
                       names);
   }
-  handle->plan = bnorm::make_plan(checked, table);
-  handle->allocator = {sizeof(bnorm_allocator), 0, nullptr, allocate_default, release_default};
-  if (checked.allocator) handle->allocator = *checked.allocator;
+  bnorm::make_plan(table, &handle->plan);
+  const bnorm_allocator* const given = handle->plan.desc.allocator;
+  handle->allocator =
+      given ? *given : bnorm_allocator{sizeof(bnorm_allocator), 0, nullptr, allocate_default, release_default};
   return BNORM_OK;
 }
 

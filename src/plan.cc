@@ -38,27 +38,45 @@ bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
   return d.spatial >= 2 && d.spatial <= kOctet && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
 }
 
-/// The family that suits all the given tensors, those without gaps before the general ones.
-Family choose_family(const bnorm_desc& d, std::initializer_list<Tensor> tensors) {
-  const auto all = [&](bool (*fits)(const bnorm_desc&, const bnorm_strides&)) {
-    return std::all_of(tensors.begin(), tensors.end(), [&](Tensor t) { return fits(d, strides_of(d, t)); });
-  };
-  if (all(fits_rows)) return kRows;
-  if (all(fits_narrow)) return kColumnsNarrow;
-  if (all(fits_planar)) return kColumnsPlanar;
-  return all(fits_columns) ? kColumns : kScattered;
+// Those without gaps before the general ones.
+constexpr Family kPreference[] = {kRows, kColumnsNarrow, kColumnsPlanar, kColumns, kScattered};
+
+/// The families that suit a tensor, a bit each.
+unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
+  return unsigned{fits_rows(d, t)} << kRows | unsigned{fits_narrow(d, t)} << kColumnsNarrow |
+         unsigned{fits_planar(d, t)} << kColumnsPlanar | unsigned{fits_columns(d, t)} << kColumns | 1u << kScattered;
 }
 
-Passes choose_forward(const bnorm_desc& d) {
-  return {choose_family(d, {kX}),
-          d.residual_added ? choose_family(d, {kX, kResidual, kY}) : choose_family(d, {kX, kY})};
+/// Chooses the families of passes.
+class Chooser {
+ public:
+  explicit Chooser(const bnorm_desc& d) : fits_{families_of(d, d.x)} {
+    for (int t = kX + 1; t < kTensors; ++t) {
+      const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
+      fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
+    }
+  }
+  /// The best family that suits all the given tensors.
+  Family family(std::initializer_list<Tensor> tensors) const {
+    unsigned fits = ~0u;
+    for (const Tensor t : tensors) fits &= fits_[t];
+    for (const Family f : kPreference)
+      if ((fits >> f & 1u) != 0) return f;
+    return kScattered;
+  }
+
+ private:
+  unsigned fits_[kTensors];
+};
+
+Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
+  return {choose.family({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
 }
 
-Passes choose_backward(const bnorm_desc& d, Mask mask) {
+Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Mask mask) {
   const Tensor mask_from = mask == kMaskY ? kY : kX;
-  return {choose_family(d, {kX, kDy, mask_from}), d.residual_added
-                                                      ? choose_family(d, {kX, kDy, mask_from, kDx, kDresidual})
-                                                      : choose_family(d, {kX, kDy, mask_from, kDx})};
+  return {choose.family({kX, kDy, mask_from}), d.residual_added ? choose.family({kX, kDy, mask_from, kDx, kDresidual})
+                                                                : choose.family({kX, kDy, mask_from, kDx})};
 }
 
 /// Hands out consecutive arrays, each on a cache line of its own; with no memory it only counts.
@@ -102,25 +120,6 @@ const char* const kFamilyNames[kFamilies] = {
 
 }  // namespace
 
-int64_t bytes_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
-
-const bnorm_strides& strides_of(const bnorm_desc& d, Tensor tensor) {
-  switch (tensor) {
-    case kX:
-      return d.x;
-    case kY:
-      return d.y;
-    case kResidual:
-      return d.residual;
-    case kDx:
-      return d.dx;
-    case kDy:
-      return d.dy;
-    default:
-      return d.dresidual;
-  }
-}
-
 int64_t Plan::coefficients_doubles() const {
   constexpr int64_t unit = sizeof(double);
   return ((kOffset + 1) * all_channels() * arithmetic_bytes() + unit - 1) / unit;
@@ -139,25 +138,22 @@ int64_t Plan::channel_grain(Family family) const {
   }
 }
 
-Plan make_plan(const bnorm_desc& desc, const KernelTable* table) {
-  Plan p;
-  p.desc = desc;
+void make_plan(const KernelTable* table, Plan* plan) {
+  Plan& p = *plan;
+  const bnorm_desc& d = p.desc;
   p.table = table;
-  p.data = desc.data_type == BNORM_F32 ? 0 : (desc.data_type == BNORM_F64 ? 1 : 2);
-  p.param = desc.param_type == BNORM_F64 ? 1 : 0;
-  p.arithmetic = desc.data_type == BNORM_F64 ? 1 : 0;
-  p.mask = desc.activation == BNORM_IDENTITY ? kMaskNone : (desc.residual_added ? kMaskY : kMaskX);
-  p.forward = choose_forward(desc);
-  p.backward = choose_backward(desc, p.mask);
-  for (int t = 0; t < kTensors; ++t)
-    p.extent[t] =
-        extent_of(strides_of(desc, static_cast<Tensor>(t)), {desc.groups, desc.batch, desc.channels, desc.spatial});
+  p.data = d.data_type == BNORM_F32 ? 0 : (d.data_type == BNORM_F64 ? 1 : 2);
+  p.param = d.param_type == BNORM_F64 ? 1 : 0;
+  p.arithmetic = d.data_type == BNORM_F64 ? 1 : 0;
+  p.mask = d.activation == BNORM_IDENTITY ? kMaskNone : (d.residual_added ? kMaskY : kMaskX);
+  const Chooser choose(d);
+  p.forward = choose_forward(d, choose);
+  p.backward = choose_backward(d, choose, p.mask);
   p.tile_bytes = tile_bytes_from_cache();
-  p.workspace_blocks = block_count(make_order(desc.batch, desc.spatial));
+  p.workspace_blocks = block_count(make_order(d.batch, d.spatial));
   Layout layout(nullptr);
   lay_out(p, layout);
   p.workspace_bytes = layout.used() + kCacheLine;
-  return p;
 }
 
 Workspace map_workspace(const Plan& plan, void* memory) {

@@ -28,12 +28,12 @@ struct Workspace {
 };
 
 struct Plan {
-  bnorm_desc desc;  // types resolved, strides filled in
+  bnorm_desc desc;          // types resolved, strides filled in
+  Extent extent[kTensors];  // of a full batch
   const KernelTable* table;
   int data, param, arithmetic;  // indices into the table
   Mask mask;
   Passes forward, backward;
-  Extent extent[kTensors];   // of a full batch
   int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
   int64_t workspace_blocks;  // blocks of a full batch
   size_t workspace_bytes;
@@ -49,11 +49,16 @@ struct Plan {
   int64_t channel_grain(Family) const;
 };
 
-int64_t bytes_of(bnorm_type type);
-const bnorm_strides& strides_of(const bnorm_desc& desc, Tensor tensor);
+inline int64_t bytes_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
 
-/// Plans for a descriptor that check_desc has passed.
-Plan make_plan(const bnorm_desc& desc, const KernelTable* table);
+inline const bnorm_strides& strides_of(const bnorm_desc& desc, Tensor tensor) {
+  constexpr bnorm_strides bnorm_desc::*field[kTensors] = {&bnorm_desc::x,  &bnorm_desc::y,  &bnorm_desc::residual,
+                                                          &bnorm_desc::dx, &bnorm_desc::dy, &bnorm_desc::dresidual};
+  return desc.*field[tensor];
+}
+
+/// Decides everything but `desc` and `extent`, which check_desc has filled.
+void make_plan(const KernelTable* table, Plan* plan);
 /// Lays out `memory` of plan.workspace_bytes, any alignment.
 Workspace map_workspace(const Plan& plan, void* memory);
 /// What was chosen and why, as bnorm_plan_describe.

@@ -15,37 +15,37 @@ namespace {
 /// Collects the arrays of a call, refusing what is missing, misaligned or overlapping.
 class Arrays {
  public:
-  Arrays(const Plan& plan, Call& call) : plan_(plan), call_(call) {}
+  /// The call's batch must be known.
+  Arrays(const Plan& plan, Call& call)
+      : plan_(plan),
+        call_(call),
+        sizes_{plan.desc.groups, call.batch, plan.desc.channels, plan.desc.spatial},
+        empty_(std::find(sizes_.begin(), sizes_.end(), 0) != sizes_.end()) {}
 
   enum Need { kOptional, kRequired, kAbsent };
 
   bnorm_status tensor(Tensor t, const void* pointer, Need need, bool writes) {
-    const bnorm_desc& d = plan_.desc;
     call_.tensor[t] = const_cast<void*>(pointer);
-    const int64_t sizes[4] = {d.groups, call_.batch, d.channels, d.spatial};
-    const bool empty = std::any_of(sizes, sizes + 4, [](int64_t s) { return s == 0; });
-    BNORM_CHECK(presence(kTensorNames[t], pointer, need, empty));
-    if (!pointer || empty) return BNORM_OK;
-    const Extent e = call_.batch == d.batch
-                         ? plan_.extent[t]
-                         : extent_of(strides_of(d, t), {d.groups, call_.batch, d.channels, d.spatial});
-    return add({kTensorNames[t], pointer, plan_.element_bytes(), e, &strides_of(d, t), writes});
+    BNORM_CHECK(presence(kTensorNames[t], pointer, need, empty_));
+    if (!pointer || empty_) return BNORM_OK;
+    const bnorm_strides& strides = strides_of(plan_.desc, t);
+    const Extent e = call_.batch == plan_.desc.batch ? plan_.extent[t] : extent_of(strides, sizes_);
+    return add(kTensorNames[t], pointer, plan_.element_bytes(), e, &strides, writes);
   }
 
   /// An array of `count` values for each channel.
   bnorm_status values(const char* name, const void* pointer, int64_t count, int64_t bytes, Need need, bool writes) {
     BNORM_CHECK(presence(name, pointer, need, count == 0));
     if (!pointer || count == 0) return BNORM_OK;
-    return add({name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes});
+    return add(name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes);
   }
 
   /// Each output against everything.
   bnorm_status check_overlap() {
-    const int64_t sizes[4] = {plan_.desc.groups, call_.batch, plan_.desc.channels, plan_.desc.spatial};
     for (int i = 0; i < count_; ++i)
       for (int j = i + 1; j < count_; ++j) {
         const Region &a = region_[i], &b = region_[j];
-        if ((a.writes || b.writes) && overlaps(a, b, sizes))
+        if ((a.writes || b.writes) && overlaps(a, b, sizes_))
           return call_.report.say(BNORM_INVALID_ARGUMENT,
                                   "%s = %p overlaps %s = %p: an output may only be the very same tensor as an input",
                                   a.name, a.data, b.name, b.data);
@@ -62,16 +62,20 @@ class Arrays {
       return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = NULL: must be given", name);
     return BNORM_OK;
   }
-  bnorm_status add(const Region& r) {
-    if (reinterpret_cast<uintptr_t>(r.data) % static_cast<uintptr_t>(r.element_bytes) != 0)
+  /// `bytes` of an element is a power of two.
+  bnorm_status add(const char* name, const void* data, int64_t bytes, const Extent& e, const bnorm_strides* strides,
+                   bool writes) {
+    if ((reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(bytes - 1)) != 0)
       return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = %p: must be aligned to its element of %" PRId64 " bytes",
-                              r.name, r.data, r.element_bytes);
-    region_[count_++] = r;
+                              name, data, bytes);
+    region_[count_++] = make_region(name, data, bytes, e, strides, writes);
     return BNORM_OK;
   }
 
   const Plan& plan_;
   Call& call_;
+  std::array<int64_t, 4> sizes_;
+  bool empty_;  // no tensor has an element
   Region region_[16];
   int count_ = 0;
 };
@@ -198,12 +202,12 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   const Plan& plan = handle->plan;
   const bool whole = part == TrainPart::kWhole, reads_x = part != TrainPart::kFinalize;
   const auto statistics = part == TrainPart::kMoments ? Arrays::kAbsent : Arrays::kOptional;
-  Arrays arrays(plan, *call);
   if (reads_x) {
     BNORM_CHECK(check_batch(plan, a.batch, call));
     BNORM_CHECK(check_executor(a.executor, call));
-    BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
   }
+  Arrays arrays(plan, *call);
+  if (reads_x) BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
   call->average_factor = a.average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : a.average_factor;
   BNORM_CHECK(check_factor(call->average_factor, call->report));
   BNORM_CHECK(arrays.tensor(kX, a.x, required_if(reads_x), false));

@@ -25,8 +25,8 @@ struct Call {
   Report report;
 };
 
-/// A descriptor with types resolved and strides filled in.
-bnorm_status check_desc(const bnorm_desc* in, bnorm_desc* out, Report& report);
+/// Fills desc (types resolved, strides filled in) and extent of a plan.
+bnorm_status check_desc(const bnorm_desc* in, Plan* plan, Report& report);
 /// bnorm_desc_set_layout and bnorm_desc_set_axis.
 bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report);
 bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report);

@@ -69,22 +69,38 @@ bnorm_strides packed(const bnorm_desc& d, bnorm_layout layout) {
 
 constexpr bool kWrites[kTensors] = {false, true, false, true, false, true};
 
-bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, Report& report) {
-  const bnorm_strides& t = strides_of(d, tensor);
-  const char* const name = kTensorNames[tensor];
-  const Extent e = extent_of(t, {d.groups, d.batch, d.channels, d.spatial});
-  if (!e.addressable)
-    return report.say(BNORM_INVALID_ARGUMENT,
-                      "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
-                      "): must span less than 2^58 elements",
-                      name, t.g, t.n, t.c, t.s);
+bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, const Extent& e, Report& report) {
   const bool empty = d.groups == 0 || d.batch == 0 || d.channels == 0 || d.spatial == 0;
-  if (kWrites[tensor] && !empty && !e.injective)
-    return report.say(BNORM_INVALID_ARGUMENT,
-                      "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
-                      "): an output may not overlap itself; each stride must cover the axes with smaller ones",
-                      name, t.g, t.n, t.c, t.s);
+  if (e.addressable && (e.injective || empty || !kWrites[tensor])) return BNORM_OK;
+  const bnorm_strides& t = strides_of(d, tensor);
+  return report.say(BNORM_INVALID_ARGUMENT, "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "): %s",
+                    kTensorNames[tensor], t.g, t.n, t.c, t.s,
+                    e.addressable
+                        ? "an output may not overlap itself; each stride must cover the axes with smaller ones"
+                        : "must span less than 2^58 elements");
+}
+
+/// The extents of all tensors; most have the strides of x.
+bnorm_status check_extents(Plan* plan, Report& report) {
+  const bnorm_desc& d = plan->desc;
+  for (int i = kX; i < kTensors; ++i) {
+    const auto tensor = static_cast<Tensor>(i);
+    const bnorm_strides& strides = strides_of(d, tensor);
+    plan->extent[i] =
+        i > kX && strides == d.x ? plan->extent[kX] : extent_of(strides, {d.groups, d.batch, d.channels, d.spatial});
+    BNORM_CHECK(check_strides(d, tensor, plan->extent[i], report));
+  }
   return BNORM_OK;
+}
+
+bnorm_status check_allocator(const bnorm_allocator* given, Report& report) {
+  if (!given) return BNORM_OK;
+  bnorm_allocator allocator;
+  BNORM_CHECK(read_struct(given, &allocator, "allocator", report));
+  BNORM_CHECK(check_range("allocator.reserved", allocator.reserved, 0, 0, report));
+  if (allocator.allocate && allocator.release) return BNORM_OK;
+  return report.say(BNORM_INVALID_ARGUMENT, "allocator.%s = NULL: must be given",
+                    allocator.allocate ? "release" : "allocate");
 }
 
 }  // namespace
@@ -128,23 +144,18 @@ bnorm_status check_create(bnorm_plan** plan, bnorm_error* error, Report& report)
   return plan ? BNORM_OK : report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
 }
 
-bnorm_status check_desc(const bnorm_desc* in, bnorm_desc* out, Report& report) {
-  BNORM_CHECK(read_struct(in, out, "desc", report));
-  out->struct_size = sizeof(bnorm_desc);
-  BNORM_CHECK(check_types(out, report));
-  BNORM_CHECK(check_choices(*out, report));
-  BNORM_CHECK(check_sizes(*out, report));
-  for (bnorm_strides* t : {&out->x, &out->y, &out->residual, &out->dx, &out->dy, &out->dresidual})
-    if (is_packed(*t)) *t = packed(*out, BNORM_PLANAR);
-  for (int t = 0; t < kTensors; ++t) BNORM_CHECK(check_strides(*out, static_cast<Tensor>(t), report));
-  if (!out->allocator) return BNORM_OK;
-  bnorm_allocator allocator;
-  BNORM_CHECK(read_struct(out->allocator, &allocator, "allocator", report));
-  BNORM_CHECK(check_range("allocator.reserved", allocator.reserved, 0, 0, report));
-  if (!allocator.allocate || !allocator.release)
-    return report.say(BNORM_INVALID_ARGUMENT, "allocator.%s = NULL: must be given",
-                      allocator.allocate ? "release" : "allocate");
-  return BNORM_OK;
+bnorm_status check_desc(const bnorm_desc* in, Plan* plan, Report& report) {
+  bnorm_desc* const d = &plan->desc;
+  BNORM_CHECK(read_struct(in, d, "desc", report));
+  d->struct_size = sizeof(bnorm_desc);
+  BNORM_CHECK(check_types(d, report));
+  BNORM_CHECK(check_choices(*d, report));
+  BNORM_CHECK(check_sizes(*d, report));
+  const bnorm_strides planar = packed(*d, BNORM_PLANAR);
+  for (bnorm_strides* t : {&d->x, &d->y, &d->residual, &d->dx, &d->dy, &d->dresidual})
+    if (is_packed(*t)) *t = planar;
+  BNORM_CHECK(check_extents(plan, report));
+  return check_allocator(d->allocator, report);
 }
 
 }  // namespace bnorm
