@@ -18,9 +18,9 @@ namespace {
 void* allocate_default(void*, size_t bytes) { return std::malloc(bytes); }
 void release_default(void*, void* pointer, size_t) { std::free(pointer); }
 
-/// A plan in place: for bnorm_plan_create, and on the stack for the simple calls.
-bnorm_status make_handle(const bnorm_desc* desc, bnorm_plan* handle, Report& report) {
-  if (const bnorm_status status = bnorm::check_desc(desc, &handle->plan, report); status != BNORM_OK) return status;
+/// Decides the rest of a handle whose plan has its descriptor as the caller gave it.
+bnorm_status make_handle(bnorm_plan* handle, Report& report) {
+  if (const bnorm_status status = bnorm::check_desc(&handle->plan, report); status != BNORM_OK) return status;
   const char* asked;
   const bnorm::KernelTable* const table = bnorm::select_kernels(&asked);
   if (!table) {
@@ -36,16 +36,18 @@ bnorm_status make_handle(const bnorm_desc* desc, bnorm_plan* handle, Report& rep
   return BNORM_OK;
 }
 
+/// The plan of a simple call, for its time.
 bnorm_status make_simple(int64_t batch, int64_t channels, int64_t spatial, double epsilon, double factor,
                          bnorm_plan* handle) {
-  bnorm_desc desc = BNORM_DESC_INIT;
+  bnorm_desc& desc = handle->plan.desc;
+  desc = BNORM_DESC_INIT;
   desc.batch = batch;
   desc.channels = channels;
   desc.spatial = spatial;
   desc.epsilon = epsilon;
   desc.average_factor = factor;
   Report report;
-  return make_handle(&desc, handle, report);
+  return make_handle(handle, report);
 }
 
 }  // namespace
@@ -132,9 +134,10 @@ bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shape, int32_t
 
 bnorm_status bnorm_plan_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error) noexcept {
   Report report;
-  if (const bnorm_status status = bnorm::check_create(plan, error, report); status != BNORM_OK) return status;
+  if (const bnorm_status status = bnorm::check_create(plan, desc, error, report); status != BNORM_OK) return status;
   bnorm_plan made;
-  if (const bnorm_status status = make_handle(desc, &made, report); status != BNORM_OK) return status;
+  made.plan.desc = *desc;
+  if (const bnorm_status status = make_handle(&made, report); status != BNORM_OK) return status;
   void* const memory = made.allocator.allocate(made.allocator.context, sizeof(bnorm_plan));
   if (!memory) return report.say(BNORM_OUT_OF_MEMORY, "plan: the allocator has no %zu bytes", sizeof(bnorm_plan));
   *plan = new (memory) bnorm_plan(made);

@@ -23,14 +23,6 @@ struct Axes {
   }
 };
 
-bool same_tensor(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes) {
-  if (a.data != b.data || !a.strides || !b.strides) return false;
-  const Axes s(*a.strides, sizes), t(*b.strides, sizes);
-  for (int i = 0; i < s.count; ++i)
-    if (s.axis[i].stride != t.axis[i].stride) return false;
-  return true;
-}
-
 /// Sorts by the size of strides; already sorted, as most layouts are, it costs three comparisons.
 void sort_axes(Axes& axes) {
   for (int i = 1; i < axes.count; ++i)
@@ -64,10 +56,12 @@ Extent extent_of(const bnorm_strides& strides, const std::array<int64_t, 4>& siz
   return e;
 }
 
-bool shares_elements(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes) {
-  // Two outputs are never the same tensor; two tensors of a call have the same element type.
-  if (!(a.writes && b.writes) && same_tensor(a, b, sizes)) return false;
-  return a.data == b.data || (a.dense && b.dense);
+bool same_tensor(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes) {
+  if (a.data != b.data || !a.strides || !b.strides) return false;
+  const Axes s(*a.strides, sizes), t(*b.strides, sizes);
+  for (int i = 0; i < s.count; ++i)
+    if (s.axis[i].stride != t.axis[i].stride) return false;
+  return true;
 }
 
 }  // namespace bnorm

@@ -22,7 +22,7 @@ inline bool operator==(const bnorm_strides& a, const bnorm_strides& b) {
   return a.g == b.g && a.n == b.n && a.c == b.c && a.s == b.s;
 }
 
-/// One array of a call.
+/// One array of a call. Two tensors of a call have the same element type.
 struct Region {
   const char* name;
   const void* data;
@@ -30,27 +30,22 @@ struct Region {
   const char* end;
   const bnorm_strides* strides;  // NULL: a plain array
   bool dense;                    // no gaps
-  bool writes;
 };
 
 inline Region make_region(const char* name, const void* data, int64_t element_bytes, const Extent& e,
-                          const bnorm_strides* strides, bool writes) {
+                          const bnorm_strides* strides) {
   const auto* const bytes = static_cast<const char*>(data);
-  return {name,
-          data,
-          bytes + e.low * element_bytes,
-          bytes + (e.high + 1) * element_bytes,
-          strides,
-          e.high - e.low + 1 == e.count,
-          writes};
+  const char* const low = bytes + e.low * element_bytes;
+  const char* const end = bytes + (e.high + 1) * element_bytes;
+  return {name, data, low, end, strides, e.high - e.low + 1 == e.count};
 }
 
-/// Whether the two surely share memory and are not the very same tensor, if their bounds meet.
-bool shares_elements(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes);
-
-/// Whether the two surely share memory and are not the very same tensor.
-inline bool overlaps(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes) {
-  return a.end > b.low && b.end > a.low && shares_elements(a, b, sizes);
+/// Whether the two surely share memory.
+inline bool overlaps(const Region& a, const Region& b) {
+  return a.end > b.low && b.end > a.low && (a.data == b.data || (a.dense && b.dense));
 }
+
+/// Whether the two are the very same tensor. `sizes`: G, N, C, S.
+bool same_tensor(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes);
 
 }  // namespace bnorm

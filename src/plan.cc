@@ -38,13 +38,13 @@ bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
   return d.spatial >= 2 && d.spatial <= kOctet && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
 }
 
-// Those without gaps before the general ones.
-constexpr Family kPreference[] = {kRows, kColumnsNarrow, kColumnsPlanar, kColumns, kScattered};
+// Those without gaps before the general ones. Scattered suits every tensor.
+constexpr Family kPreference[] = {kRows, kColumnsNarrow, kColumnsPlanar, kColumns};
 
-/// The families that suit a tensor, a bit each.
+/// The families of kPreference that suit a tensor, a bit each.
 unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
   return unsigned{fits_rows(d, t)} << kRows | unsigned{fits_narrow(d, t)} << kColumnsNarrow |
-         unsigned{fits_planar(d, t)} << kColumnsPlanar | unsigned{fits_columns(d, t)} << kColumns | 1u << kScattered;
+         unsigned{fits_planar(d, t)} << kColumnsPlanar | unsigned{fits_columns(d, t)} << kColumns;
 }
 
 /// Chooses the families of passes.

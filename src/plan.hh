@@ -51,7 +51,9 @@ struct Plan {
 
 inline int64_t bytes_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
 
-inline const bnorm_strides& strides_of(const bnorm_desc& desc, Tensor tensor) {
+/// `Desc`: bnorm_desc, const or not.
+template <class Desc>
+auto& strides_of(Desc& desc, Tensor tensor) {
   constexpr bnorm_strides bnorm_desc::*field[kTensors] = {&bnorm_desc::x,  &bnorm_desc::y,  &bnorm_desc::residual,
                                                           &bnorm_desc::dx, &bnorm_desc::dy, &bnorm_desc::dresidual};
   return desc.*field[tensor];

@@ -4,7 +4,6 @@
 #include <bnorm/bnorm.h>
 
 #include <cinttypes>
-#include <cstring>
 
 #include "kernel_table.hh"
 #include "messages.hh"
@@ -17,17 +16,13 @@
 
 namespace bnorm {
 
-/// Copies a struct of the caller's version, which is at least today's size.
+/// A struct of the caller's version is at least today's size.
 template <class S>
-bnorm_status read_fields(const S* in, S* out, const char* name, Report& report) {
+bnorm_status check_size(const S* in, const char* name, Report& report) {
   if (!in) return report.say(BNORM_INVALID_ARGUMENT, "%s = NULL: must be given", name);
-  uint32_t size;
-  std::memcpy(&size, in, sizeof size);
-  if (size < sizeof(S))
-    return report.say(BNORM_INVALID_ARGUMENT, "%s.struct_size = %" PRIu32 ": must be at least %zu (use the INIT macro)",
-                      name, size, sizeof(S));
-  std::memcpy(static_cast<void*>(out), in, sizeof(S));
-  return BNORM_OK;
+  if (in->struct_size >= sizeof(S)) return BNORM_OK;
+  return report.say(BNORM_INVALID_ARGUMENT, "%s.struct_size = %" PRIu32 ": must be at least %zu (use the INIT macro)",
+                    name, in->struct_size, sizeof(S));
 }
 
 /// Refuses a field that only a later version has.
@@ -43,8 +38,8 @@ bnorm_status check_tail(const S* in, const char* name, Report& report) {
 }
 
 template <class S>
-bnorm_status read_struct(const S* in, S* out, const char* name, Report& report) {
-  BNORM_CHECK(read_fields(in, out, name, report));
+bnorm_status check_struct(const S* in, const char* name, Report& report) {
+  BNORM_CHECK(check_size(in, name, report));
   return check_tail(in, name, report);
 }
 

@@ -40,16 +40,14 @@ class Arrays {
     return add(name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes);
   }
 
-  /// Each output against everything.
-  bnorm_status check_overlap() {
-    for (int i = 0; i < count_; ++i)
-      for (int j = i + 1; j < count_; ++j) {
-        const Region &a = region_[i], &b = region_[j];
-        if ((a.writes || b.writes) && overlaps(a, b, sizes_))
-          return call_.report.say(BNORM_INVALID_ARGUMENT,
-                                  "%s = %p overlaps %s = %p: an output may only be the very same tensor as an input",
-                                  a.name, a.data, b.name, b.data);
-      }
+  /// Each output against all inputs and the other outputs.
+  bnorm_status check_overlap() const {
+    for (const Region* a = outputs_.region; a != outputs_.end; ++a) {
+      for (const Region* b = inputs_.region; b != inputs_.end; ++b)
+        if (overlaps(*a, *b) && !same_tensor(*a, *b, sizes_)) return refuse_overlap(*a, *b);
+      for (const Region* b = a + 1; b != outputs_.end; ++b)
+        if (overlaps(*a, *b)) return refuse_overlap(*a, *b);
+    }
     return BNORM_OK;
   }
 
@@ -68,16 +66,25 @@ class Arrays {
     if ((reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(bytes - 1)) != 0)
       return call_.report.say(BNORM_INVALID_ARGUMENT, "%s = %p: must be aligned to its element of %" PRId64 " bytes",
                               name, data, bytes);
-    region_[count_++] = make_region(name, data, bytes, e, strides, writes);
+    *(writes ? outputs_ : inputs_).end++ = make_region(name, data, bytes, e, strides);
     return BNORM_OK;
   }
+  bnorm_status refuse_overlap(const Region& a, const Region& b) const {
+    return call_.report.say(BNORM_INVALID_ARGUMENT,
+                            "%s = %p overlaps %s = %p: an output may only be the very same tensor as an input", a.name,
+                            a.data, b.name, b.data);
+  }
+
+  struct List {
+    Region region[10];  // backward has ten inputs, no call more outputs
+    Region* end = region;
+  };
 
   const Plan& plan_;
   Call& call_;
   std::array<int64_t, 4> sizes_;
   bool empty_;  // no tensor has an element
-  Region region_[16];
-  int count_ = 0;
+  List outputs_, inputs_;
 };
 
 bnorm_status check_plan(const bnorm_plan* plan, Report& report) {
@@ -95,21 +102,21 @@ bnorm_status check_batch(const Plan& plan, int64_t batch, Call* call) {
 bnorm_status check_executor(const bnorm_executor* executor, Call* call) {
   call->executor = executor;
   if (!executor) return BNORM_OK;
-  bnorm_executor e;
-  BNORM_CHECK(read_struct(executor, &e, "executor", call->report));
-  BNORM_CHECK(check_range("executor.concurrency", e.concurrency, 1, INT32_MAX, call->report));
-  if (!e.parallel_for) return call->report.say(BNORM_INVALID_ARGUMENT, "executor.parallel_for = NULL: must be given");
+  BNORM_CHECK(check_struct(executor, "executor", call->report));
+  BNORM_CHECK(check_range("executor.concurrency", executor->concurrency, 1, INT32_MAX, call->report));
+  if (!executor->parallel_for)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "executor.parallel_for = NULL: must be given");
   return BNORM_OK;
 }
 
 /// What all argument structs share.
 template <class Args>
-bnorm_status begin(const bnorm_plan* plan, const Args* args, Args* out, Call* call) {
-  BNORM_CHECK(read_fields(args, out, "args", call->report));
-  BNORM_CHECK(check_error(out->error, call->report));
+bnorm_status begin(const bnorm_plan* plan, const Args* args, Call* call) {
+  BNORM_CHECK(check_size(args, "args", call->report));
+  BNORM_CHECK(check_error(args->error, call->report));
   BNORM_CHECK(check_tail(args, "args", call->report));
   BNORM_CHECK(check_plan(plan, call->report));
-  return check_range("args.reserved", out->reserved, 0, 0, call->report);
+  return check_range("args.reserved", args->reserved, 0, 0, call->report);
 }
 
 bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Call* call, Arrays& arrays) {
@@ -180,114 +187,109 @@ Arrays::Need required_if(bool condition) { return condition ? Arrays::kRequired 
 }  // namespace
 
 bnorm_status check_infer(const bnorm_plan* handle, const bnorm_infer_args* args, Call* call) {
-  bnorm_infer_args a;
-  BNORM_CHECK(begin(handle, args, &a, call));
+  BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
-  BNORM_CHECK(check_batch(plan, a.batch, call));
-  BNORM_CHECK(check_executor(a.executor, call));
+  BNORM_CHECK(check_batch(plan, args->batch, call));
+  BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
-  BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
-  BNORM_CHECK(arrays.tensor(kX, a.x, Arrays::kRequired, false));
-  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(plan.desc.residual_added), false));
-  BNORM_CHECK(arrays.tensor(kY, a.y, Arrays::kRequired, true));
-  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
-  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, Arrays::kRequired, false, call, arrays));
+  BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
+  BNORM_CHECK(arrays.tensor(kX, args->x, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_if(plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, args->y, Arrays::kRequired, true));
+  BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
+  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, Arrays::kRequired, false, call, arrays));
   return arrays.check_overlap();
 }
 
 bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args, TrainPart part, const double* moments,
                          Call* call) {
-  bnorm_train_args a;
-  BNORM_CHECK(begin(handle, args, &a, call));
+  BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
   const bool whole = part == TrainPart::kWhole, reads_x = part != TrainPart::kFinalize;
   const auto statistics = part == TrainPart::kMoments ? Arrays::kAbsent : Arrays::kOptional;
   if (reads_x) {
-    BNORM_CHECK(check_batch(plan, a.batch, call));
-    BNORM_CHECK(check_executor(a.executor, call));
+    BNORM_CHECK(check_batch(plan, args->batch, call));
+    BNORM_CHECK(check_executor(args->executor, call));
   }
   Arrays arrays(plan, *call);
-  if (reads_x) BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
-  call->average_factor = a.average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : a.average_factor;
+  if (reads_x) BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
+  call->average_factor = args->average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : args->average_factor;
   BNORM_CHECK(check_factor(call->average_factor, call->report));
-  BNORM_CHECK(arrays.tensor(kX, a.x, required_if(reads_x), false));
-  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(whole && plan.desc.residual_added), false));
-  BNORM_CHECK(arrays.tensor(kY, a.y, required_if(whole), true));
+  BNORM_CHECK(arrays.tensor(kX, args->x, required_if(reads_x), false));
+  BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_if(whole && plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, args->y, required_if(whole), true));
   if (whole) {
-    BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
+    BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
   } else {
-    BNORM_CHECK(arrays.values("scale", a.scale, 1, 1, Arrays::kAbsent, false));
-    BNORM_CHECK(arrays.values("shift", a.shift, 1, 1, Arrays::kAbsent, false));
+    BNORM_CHECK(arrays.values("scale", args->scale, 1, 1, Arrays::kAbsent, false));
+    BNORM_CHECK(arrays.values("shift", args->shift, 1, 1, Arrays::kAbsent, false));
   }
-  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, statistics, true, call, arrays));
-  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, statistics, true, call, arrays));
+  BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, statistics, true, call, arrays));
+  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, statistics, true, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
   return arrays.check_overlap();
 }
 
 bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args* args, BackwardPart part,
                             const double* sums, Call* call) {
-  bnorm_backward_args a;
-  BNORM_CHECK(begin(handle, args, &a, call));
+  BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
   const bnorm_desc& d = plan.desc;
-  BNORM_CHECK(check_batch(plan, a.batch, call));
-  BNORM_CHECK(check_executor(a.executor, call));
+  BNORM_CHECK(check_batch(plan, args->batch, call));
+  BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
-  BNORM_CHECK(check_workspace(plan, a.workspace, a.workspace_bytes, call, arrays));
+  BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   const bool sums_only = part == BackwardPart::kSums;
-  const bool reads_x = !d.frozen || plan.mask == kMaskX || a.dscale || a.dshift || sums_only;
+  const bool reads_x = !d.frozen || plan.mask == kMaskX || args->dscale || args->dshift || sums_only;
   const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
-  BNORM_CHECK(arrays.tensor(kX, a.x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
-  BNORM_CHECK(arrays.tensor(kY, a.y, plan.mask == kMaskY ? Arrays::kRequired : Arrays::kOptional, false));
-  BNORM_CHECK(arrays.tensor(kDy, a.dy, Arrays::kRequired, false));
-  BNORM_CHECK(arrays.tensor(kDx, a.dx, output, true));
-  BNORM_CHECK(arrays.tensor(kDresidual, a.dresidual, d.residual_added ? output : Arrays::kAbsent, true));
-  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
-  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, required_if(!d.frozen), false, call, arrays));
-  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, required_if(d.frozen), false, call, arrays));
+  BNORM_CHECK(arrays.tensor(kX, args->x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
+  BNORM_CHECK(arrays.tensor(kY, args->y, plan.mask == kMaskY ? Arrays::kRequired : Arrays::kOptional, false));
+  BNORM_CHECK(arrays.tensor(kDy, args->dy, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kDx, args->dx, output, true));
+  BNORM_CHECK(arrays.tensor(kDresidual, args->dresidual, d.residual_added ? output : Arrays::kAbsent, true));
+  BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
+  BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, required_if(!d.frozen), false, call, arrays));
+  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, required_if(d.frozen), false, call, arrays));
   const int64_t count = (d.params_per_group ? d.groups : 1) * d.channels, bytes = bytes_of(d.param_type);
-  call->dscale = a.dscale;
-  call->dshift = a.dshift;
-  BNORM_CHECK(arrays.values("dscale", a.dscale, count, bytes, output, true));
-  BNORM_CHECK(arrays.values("dshift", a.dshift, count, bytes, output, true));
+  call->dscale = args->dscale;
+  call->dshift = args->dshift;
+  BNORM_CHECK(arrays.values("dscale", args->dscale, count, bytes, output, true));
+  BNORM_CHECK(arrays.values("dshift", args->dshift, count, bytes, output, true));
   if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
   return arrays.check_overlap();
 }
 
 bnorm_status check_prepare(const bnorm_plan* handle, const bnorm_prepare_args* args, const void* coefficients,
                            Call* call) {
-  bnorm_prepare_args a;
-  BNORM_CHECK(begin(handle, args, &a, call));
+  BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
-  const bool saved = a.mean || a.inv_std, running = a.running_mean || a.running_var;
+  const bool saved = args->mean || args->inv_std, running = args->running_mean || args->running_var;
   const bool empty = plan.desc.groups == 0 || plan.desc.channels == 0;
   if (saved == running && !(empty && !saved))
     return call->report.say(BNORM_INVALID_ARGUMENT,
                             "mean = %p, running_mean = %p: exactly one pair, mean and inv_std or running_mean and "
                             "running_var, must be given",
-                            a.mean, a.running_mean);
+                            args->mean, args->running_mean);
   Arrays arrays(plan, *call);
-  BNORM_CHECK(check_affine(plan, a.scale, a.shift, call, arrays));
-  BNORM_CHECK(check_saved(plan, a.mean, a.inv_std, required_if(saved), false, call, arrays));
-  BNORM_CHECK(check_running(plan, a.running_mean, a.running_var, required_if(running), false, call, arrays));
+  BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
+  BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, required_if(saved), false, call, arrays));
+  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, required_if(running), false, call, arrays));
   BNORM_CHECK(check_coefficients(plan, coefficients, true, arrays));
   return arrays.check_overlap();
 }
 
 bnorm_status check_normalize(const bnorm_plan* handle, const bnorm_normalize_args* args, Call* call,
                              const void** coefficients) {
-  bnorm_normalize_args a;
-  BNORM_CHECK(begin(handle, args, &a, call));
+  BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
-  BNORM_CHECK(check_batch(plan, a.batch, call));
-  BNORM_CHECK(check_executor(a.executor, call));
+  BNORM_CHECK(check_batch(plan, args->batch, call));
+  BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
-  BNORM_CHECK(arrays.tensor(kX, a.x, Arrays::kRequired, false));
-  BNORM_CHECK(arrays.tensor(kResidual, a.residual, required_if(plan.desc.residual_added), false));
-  BNORM_CHECK(arrays.tensor(kY, a.y, Arrays::kRequired, true));
-  *coefficients = a.coefficients;
-  BNORM_CHECK(check_coefficients(plan, a.coefficients, false, arrays));
+  BNORM_CHECK(arrays.tensor(kX, args->x, Arrays::kRequired, false));
+  BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_if(plan.desc.residual_added), false));
+  BNORM_CHECK(arrays.tensor(kY, args->y, Arrays::kRequired, true));
+  *coefficients = args->coefficients;
+  BNORM_CHECK(check_coefficients(plan, args->coefficients, false, arrays));
   return arrays.check_overlap();
 }
 

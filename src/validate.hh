@@ -25,13 +25,13 @@ struct Call {
   Report report;
 };
 
-/// Fills desc (types resolved, strides filled in) and extent of a plan.
-bnorm_status check_desc(const bnorm_desc* in, Plan* plan, Report& report);
+/// Checks the fields of a plan's desc, resolves types and strides, and finds the extents.
+bnorm_status check_desc(Plan* plan, Report& report);
 /// bnorm_desc_set_layout and bnorm_desc_set_axis.
 bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report);
 bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report);
-/// The other arguments of bnorm_plan_create.
-bnorm_status check_create(bnorm_plan** plan, bnorm_error* error, Report& report);
+/// The arguments of bnorm_plan_create, up to the fields of `desc`.
+bnorm_status check_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error, Report& report);
 
 /// Which arguments a call of these kinds takes.
 enum class TrainPart { kWhole, kMoments, kFinalize };

@@ -80,12 +80,14 @@ bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, const Extent& e, 
                         : "must span less than 2^58 elements");
 }
 
-/// The extents of all tensors; most have the strides of x.
-bnorm_status check_extents(Plan* plan, Report& report) {
-  const bnorm_desc& d = plan->desc;
+/// Fills in strides of zero, and the extents. Most tensors have the strides of x.
+bnorm_status check_tensors(Plan* plan, Report& report) {
+  bnorm_desc& d = plan->desc;
+  const bnorm_strides planar = packed(d, BNORM_PLANAR);
   for (int i = kX; i < kTensors; ++i) {
     const auto tensor = static_cast<Tensor>(i);
-    const bnorm_strides& strides = strides_of(d, tensor);
+    bnorm_strides& strides = strides_of(d, tensor);
+    if (is_packed(strides)) strides = planar;
     plan->extent[i] =
         i > kX && strides == d.x ? plan->extent[kX] : extent_of(strides, {d.groups, d.batch, d.channels, d.spatial});
     BNORM_CHECK(check_strides(d, tensor, plan->extent[i], report));
@@ -95,32 +97,30 @@ bnorm_status check_extents(Plan* plan, Report& report) {
 
 bnorm_status check_allocator(const bnorm_allocator* given, Report& report) {
   if (!given) return BNORM_OK;
-  bnorm_allocator allocator;
-  BNORM_CHECK(read_struct(given, &allocator, "allocator", report));
-  BNORM_CHECK(check_range("allocator.reserved", allocator.reserved, 0, 0, report));
-  if (allocator.allocate && allocator.release) return BNORM_OK;
+  BNORM_CHECK(check_struct(given, "allocator", report));
+  BNORM_CHECK(check_range("allocator.reserved", given->reserved, 0, 0, report));
+  if (given->allocate && given->release) return BNORM_OK;
   return report.say(BNORM_INVALID_ARGUMENT, "allocator.%s = NULL: must be given",
-                    allocator.allocate ? "release" : "allocate");
+                    given->allocate ? "release" : "allocate");
 }
 
 }  // namespace
 
 bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report) {
-  bnorm_desc d;
-  BNORM_CHECK(read_struct(desc, &d, "desc", report));
+  BNORM_CHECK(check_struct(desc, "desc", report));
   BNORM_CHECK(check_range("layout", layout, BNORM_PLANAR, BNORM_CHANNELS_LAST, report));
-  BNORM_CHECK(check_sizes(d, report));
-  desc->x = desc->y = desc->residual = desc->dx = desc->dy = desc->dresidual = packed(d, layout);
+  BNORM_CHECK(check_sizes(*desc, report));
+  desc->x = desc->y = desc->residual = desc->dx = desc->dy = desc->dresidual = packed(*desc, layout);
   return BNORM_OK;
 }
 
 bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report) {
-  bnorm_desc d;
-  BNORM_CHECK(read_struct(desc, &d, "desc", report));
+  BNORM_CHECK(check_struct(desc, "desc", report));
   BNORM_CHECK(check_range("rank", rank, 1, INT32_MAX, report));
   BNORM_CHECK(check_range("axis", axis, -static_cast<int64_t>(rank), rank - 1, report));
   if (!shape) return report.say(BNORM_INVALID_ARGUMENT, "shape = NULL: must be given");
   const int32_t channel_axis = axis < 0 ? axis + rank : axis;
+  bnorm_desc d = *desc;  // a refused call writes nothing
   d.groups = d.batch = d.spatial = 1;
   for (int32_t i = 0; i < rank; ++i) {
     char name[24];
@@ -135,26 +135,23 @@ bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int3
   }
   BNORM_CHECK(check_sizes(d, report));
   d.x = d.y = d.residual = d.dx = d.dy = d.dresidual = packed(d, BNORM_PLANAR);
-  std::memcpy(desc, &d, sizeof d);
+  *desc = d;
   return BNORM_OK;
 }
 
-bnorm_status check_create(bnorm_plan** plan, bnorm_error* error, Report& report) {
+bnorm_status check_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error, Report& report) {
   BNORM_CHECK(check_error(error, report));
-  return plan ? BNORM_OK : report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
+  if (!plan) return report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
+  return check_struct(desc, "desc", report);
 }
 
-bnorm_status check_desc(const bnorm_desc* in, Plan* plan, Report& report) {
+bnorm_status check_desc(Plan* plan, Report& report) {
   bnorm_desc* const d = &plan->desc;
-  BNORM_CHECK(read_struct(in, d, "desc", report));
   d->struct_size = sizeof(bnorm_desc);
   BNORM_CHECK(check_types(d, report));
   BNORM_CHECK(check_choices(*d, report));
   BNORM_CHECK(check_sizes(*d, report));
-  const bnorm_strides planar = packed(*d, BNORM_PLANAR);
-  for (bnorm_strides* t : {&d->x, &d->y, &d->residual, &d->dx, &d->dy, &d->dresidual})
-    if (is_packed(*t)) *t = planar;
-  BNORM_CHECK(check_extents(plan, report));
+  BNORM_CHECK(check_tensors(plan, report));
   return check_allocator(d->allocator, report);
 }
 

@@ -298,7 +298,7 @@ TEST_CASE("contract: coefficients are whole doubles, and overlap is refused up t
   prepare.running_mean = prepare.running_var = &one;
   prepare.scale = last;
   check_refusal(bnorm_prepare(plan.get(), &prepare, coefficients), BNORM_INVALID_ARGUMENT, nullptr,
-                {"scale", "overlaps coefficients"});
+                {"coefficients", "overlaps scale"});
   bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
   normalize.x = &one;
   normalize.y = last;
