@@ -27,8 +27,16 @@ class Normals {
   }
 
   float operator()(Stream stream, int64_t index) const {
-    const auto offset = static_cast<size_t>(stream) * 7919;
-    return table_[(static_cast<size_t>(index) + offset) % kLength];
+    return table_[(static_cast<size_t>(index) + offset(stream)) % kLength];
+  }
+
+  /// The values of positions 0 ... count - 1.
+  void fill(Stream stream, float* values, int64_t count) const {
+    size_t from = offset(stream);
+    for (int64_t i = 0; i < count; ++i) {
+      values[i] = table_[from];
+      from = from + 1 == kLength ? 0 : from + 1;
+    }
   }
 
   /// Value of a parameter: scales around 1, variances above 0.
@@ -46,6 +54,8 @@ class Normals {
 
  private:
   static constexpr size_t kLength = 65521;
+  static constexpr size_t offset(Stream stream) { return static_cast<size_t>(stream) * 7919; }  // below kLength
+
   std::array<float, kLength> table_;
 };
 

@@ -82,10 +82,12 @@ std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, i
   return samples;
 }
 
-double median_ratio(const Samples& numerator, const Samples& denominator) {
+Spread paired_ratio(const Samples& numerator, const Samples& denominator) {
   std::vector<double> ratios;
   for (size_t i = 0; i < numerator.size(); ++i) ratios.push_back(numerator[i] / denominator[i]);
-  return median(ratios);
+  std::sort(ratios.begin(), ratios.end());
+  const size_t quarter = ratios.size() / 4;
+  return {ratios[quarter], median(ratios), ratios[ratios.size() - 1 - quarter]};
 }
 
 }  // namespace bnorm_bench

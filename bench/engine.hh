@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "row.hh"
+
 namespace benchmark {
 class State;
 }
@@ -28,7 +30,7 @@ using Samples = std::vector<double>;
 /// long. What slows the machine for a while then slows all of them. Throws what a body throws.
 std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, int rounds, double sample_seconds);
 
-/// Median over rounds of numerator / denominator.
-double median_ratio(const Samples& numerator, const Samples& denominator);
+/// Over rounds, numerator / denominator.
+Spread paired_ratio(const Samples& numerator, const Samples& denominator);
 
 }  // namespace bnorm_bench

@@ -17,39 +17,56 @@ namespace {
 
 using bnorm_bench::Options;
 using bnorm_bench::Result;
-using bnorm_bench::Row;
+using bnorm_bench::RowGroup;
 
 /// More threads than CPUs are measured as asked, not cut down.
 size_t most_threads(const Options& options) {
   int most = 3;  // the self test's
-  for (const Row& row : options.rows) most = std::max(most, row.threads);
+  for (const RowGroup& group : options.groups) most = std::max(most, group.front().threads);
   return static_cast<size_t>(most);
 }
 
-void run(const Options& options) {
-  std::ofstream json_file;
-  if (!options.json.empty()) {
-    json_file.open(options.json);
-    if (!json_file) {
-      throw bnorm_bench::UsageError(
-          "--json: \"" + options.json + "\" must be a file that can be written: " + std::strerror(errno), 2);
-    }
+/// A file that an option names; opened before measuring, so that hours are not spent for nothing.
+class OutputFile {
+ public:
+  OutputFile(const std::string& option, const std::string& path) : option_(option), path_(path) {
+    if (path.empty()) return;
+    file_.open(path);
+    if (file_) return;
+    throw bnorm_bench::UsageError(
+        option + ": \"" + path + "\" must be a file that can be written: " + std::strerror(errno), 2);
   }
+  void write(const nlohmann::json& content) {
+    if (path_.empty() || file_ << content.dump(1) << '\n' << std::flush) return;
+    throw std::runtime_error(option_ + ": writing \"" + path_ + "\" failed");
+  }
+
+ private:
+  std::string option_, path_;
+  std::ofstream file_;
+};
+
+void run(const Options& options) {
+  OutputFile json_file("--json", options.json);
+  OutputFile details_file("--details", options.details);
   for (const std::string& skipped : options.skipped) std::fprintf(stderr, "skipped: %s\n", skipped.c_str());
-  bnorm_bench::print_head(options.rows.front().cold);
+  bnorm_bench::print_head(options.groups.front().front().cold);
   nlohmann::json rows = nlohmann::json::array();
   std::vector<Result> results;
-  for (const Row& row : options.rows) {
-    std::vector<std::string> notes;
-    results.push_back(bnorm_bench::measure(row, options, notes));
-    bnorm_bench::print_row(results.back());
-    for (const std::string& note : notes) std::fprintf(stderr, "%s\n", note.c_str());
-    rows.push_back(bnorm_bench::to_json(results.back()));
+  std::vector<std::string> notes;
+  bnorm_bench::PeerPool pool;
+  for (const RowGroup& group : options.groups) {
+    const size_t noted = notes.size();
+    for (const Result& result : bnorm_bench::measure(group, options, pool, notes)) {
+      bnorm_bench::print_row(result);
+      rows.push_back(bnorm_bench::to_json(result));
+      results.push_back(result);
+    }
+    for (size_t i = noted; i < notes.size(); ++i) std::fprintf(stderr, "%s\n", notes[i].c_str());
   }
   bnorm_bench::print_foot(results);
-  if (json_file.is_open() && !(json_file << rows.dump(1) << '\n' << std::flush)) {
-    throw std::runtime_error("--json: writing \"" + options.json + "\" failed");
-  }
+  json_file.write(rows);
+  details_file.write(bnorm_bench::details(options, results, notes));
 }
 
 }  // namespace

@@ -3,20 +3,35 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
+#include <thread>
 
 #include "cases.hh"
+#include "data.hh"
 #include "engine.hh"
-#include "peer.hh"
 #include "support/isa_scope.hh"
 
 namespace bnorm_bench {
 namespace {
 
+// Before a peer's sample: bnorm's workers, which spin for a while after a call, are asleep by then. The peer's own
+// stand still outside of its samples.
+constexpr std::chrono::milliseconds kIdle{1};
+
 struct NamedPeer {
   std::string name;
-  std::unique_ptr<Peer> peer;
+  PeerPool::Lease peer;
+};
+
+/// A row of the group with what is timed for it.
+struct Measured {
+  explicit Measured(const Row& timed) : row(timed), ours(timed), floor(floor_variants(ours.traffic(), timed.threads)) {}
+
+  Row row;
+  Case ours;
+  std::vector<FloorVariant> floor;
 };
 
 /// Whether the peer's output is bnorm's. 1e-3: in channels-last oneDNN's variance is off by 1e-4 on N(0, 1) data. One
@@ -34,12 +49,15 @@ bool same_output(const Row& row, const Case& ours, Peer& peer) {
 
 /// The peer with the way of waiting that suits it: asleep, its threads pay a wake-up in every call; spinning, they wait
 /// out a time slice whenever another program holds a CPU. Spinning must win three samples of three.
-std::unique_ptr<Peer> start_peer(const Row& row, const Options& options, const std::string& format) {
+PeerPool::Lease start_peer(const Row& row, const Options& options, const PeerLibrary& library,
+                           const std::string& format, PeerPool& pool) {
   const auto start = [&](const std::string& wait_policy) {
-    return std::make_unique<Peer>(row, format, wait_policy, sets_of(row), options.sample_seconds);
+    PeerPool::Lease peer = pool.lease({library.name, row.threads, row.isa, wait_policy}, format);
+    peer->set_up(row, format, sets_of(row), options.sample_seconds);
+    return peer;
   };
   auto passive = start("passive");
-  if (row.threads == 1) return passive;
+  if (row.threads == 1 || !library.openmp) return passive;
   auto active = start("active");
   for (int sample = 0; sample < 3; ++sample) {
     if (active->measure() >= passive->measure()) return passive;
@@ -47,29 +65,40 @@ std::unique_ptr<Peer> start_peer(const Row& row, const Options& options, const s
   return active;
 }
 
-std::vector<NamedPeer> start_peers(const Row& row, const Options& options, const Case& ours,
+std::vector<NamedPeer> start_peers(const Measured& measured, const Options& options, PeerPool& pool,
                                    std::vector<std::string>& notes) {
   std::vector<NamedPeer> peers;
-  if (!options.peers || !has_peer(row)) return peers;
-  for (const std::string& format : kOnednnFormats) {
-    try {
-      auto peer = start_peer(row, options, format);
-      if (!same_output(row, ours, *peer)) throw std::runtime_error("oneDNN " + format + " computes something else");
-      peers.push_back({"onednn_" + format, std::move(peer)});
-    } catch (const std::exception& error) {
-      notes.push_back(operation_name(row) + ": peer left out: " + error.what());
+  for (const PeerLibrary& library : peer_libraries()) {
+    const bool wanted = std::count(options.peers.begin(), options.peers.end(), library.name) > 0;
+    if (!wanted || !library.takes(measured.row)) continue;
+    for (const std::string& format : library.formats(measured.row.isa)) {
+      try {
+        auto peer = start_peer(measured.row, options, library, format, pool);
+        if (!same_output(measured.row, measured.ours, *peer)) throw std::runtime_error("it computes something else");
+        peers.push_back({library.name + "_" + format, std::move(peer)});
+      } catch (const std::exception& error) {
+        notes.push_back(operation_name(measured.row) + ": peer " + library.name + " " + format +
+                        " left out: " + error.what());
+      }
     }
   }
   return peers;
 }
 
-/// Ours first, then the ways to reach the floor, then the peers.
-std::vector<Contestant> make_contestants(Case& ours, const std::vector<FloorVariant>& floor,
+/// Each row's own call and its ways to reach the floor, then the peers.
+std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measured>>& rows,
                                          const std::vector<NamedPeer>& peers) {
-  std::vector<Contestant> contestants = {{"bnorm", [&ours](benchmark::State& state) { ours.time(state); }}};
-  for (const FloorVariant& variant : floor) contestants.push_back({variant.name, variant.body, false, true});
+  std::vector<Contestant> contestants;
+  for (const auto& row : rows) {
+    const std::string layout = to_string(row->row.layout);
+    contestants.push_back({"bnorm " + layout, [&ours = row->ours](benchmark::State& state) { ours.time(state); }});
+    for (const FloorVariant& variant : row->floor) {
+      contestants.push_back({std::string(variant.name).append(", ").append(layout), variant.body, false, true});
+    }
+  }
   for (const NamedPeer& peer : peers) {
     const auto body = [timed = peer.peer.get()](benchmark::State& state) {
+      std::this_thread::sleep_for(kIdle);
       for (auto _ : state) state.SetIterationTime(timed->measure() * 1e-9);
     };
     contestants.push_back({peer.name, body, true});
@@ -77,29 +106,53 @@ std::vector<Contestant> make_contestants(Case& ours, const std::vector<FloorVari
   return contestants;
 }
 
-}  // namespace
+int64_t working_set_bytes(const Row& row, const Traffic& traffic) {
+  return static_cast<int64_t>(static_cast<size_t>(tensors_of(row)) * tensor_bytes(row) + traffic.parameter_bytes +
+                              traffic.statistics_bytes);
+}
 
-Result measure(const Row& row, const Options& options, std::vector<std::string>& notes) {
-  const bnorm_support::IsaScope isa(row.isa);
-  Case ours(row);
-  ours.verify();
-  const std::vector<NamedPeer> peers = start_peers(row, options, ours, notes);
-  const std::vector<FloorVariant> floor = floor_variants(ours.traffic(), row.threads);
-  const auto samples = paired_rounds(make_contestants(ours, floor, peers), options.rounds, options.sample_seconds);
-
-  Result result = {row, median(samples[0]), floor_bytes(ours.traffic()), 0, 0, ours.traffic().reads, "", {}};
-  for (size_t i = 0; i < floor.size(); ++i) {
-    const Samples& variant = samples[1 + i];
+/// `ours`: this row's samples, followed by those of its ways to reach the floor; `theirs`: those of the peers.
+Result make_result(const Measured& measured, const std::vector<NamedPeer>& peers, const Samples* ours,
+                   const Samples* theirs) {
+  const Traffic& traffic = measured.ours.traffic();
+  Result result = {measured.row, median(*ours), floor_bytes(traffic), 0, {}, traffic.reads, "", 0, {}};
+  result.working_set = working_set_bytes(measured.row, traffic);
+  for (size_t i = 0; i < measured.floor.size(); ++i) {
+    const Samples& variant = ours[1 + i];
     if (variant.empty() || (result.floor_ns > 0 && median(variant) >= result.floor_ns)) continue;
     result.floor_ns = median(variant);
-    result.fraction = median_ratio(variant, samples[0]);
-    result.floor_is = floor[i].name;
+    result.fraction = paired_ratio(variant, *ours);
+    result.floor_is = measured.floor[i].name;
   }
   for (size_t i = 0; i < peers.size(); ++i) {
-    const Samples& peer = samples[1 + floor.size() + i];
-    result.peers[peers[i].name] = {median(peer), median_ratio(peer, samples[0]), peers[i].peer->implementation()};
+    const Peer& peer = *peers[i].peer;
+    result.peers[peers[i].name] = {median(theirs[i]), paired_ratio(theirs[i], *ours), peer.implementation(),
+                                   peer.version()};
   }
   return result;
+}
+
+}  // namespace
+
+std::vector<Result> measure(const RowGroup& group, const Options& options, PeerPool& pool,
+                            std::vector<std::string>& notes) {
+  const bnorm_support::IsaScope isa(group.front().isa);
+  std::vector<std::unique_ptr<Measured>> rows;
+  for (const Row& row : group) {
+    rows.push_back(std::make_unique<Measured>(row));
+    rows.back()->ours.verify();
+  }
+  const std::vector<NamedPeer> peers = start_peers(*rows.front(), options, pool, notes);
+  const auto samples = paired_rounds(make_contestants(rows, peers), options.rounds, options.sample_seconds);
+
+  std::vector<Result> results;
+  const Samples* ours = samples.data();
+  const Samples* theirs = samples.data() + samples.size() - peers.size();
+  for (const auto& row : rows) {
+    results.push_back(make_result(*row, peers, ours, theirs));
+    ours += 1 + row->floor.size();
+  }
+  return results;
 }
 
 }  // namespace bnorm_bench

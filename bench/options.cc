@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <functional>
@@ -49,16 +50,37 @@ std::optional<int64_t> whole_number(const std::string& text) {
   return number;
 }
 
-std::optional<Shape> shape_of(const std::string& text) {
+/// Sizes between separators; none if any is not one.
+std::vector<int64_t> sizes_of(const std::string& text, char separator) {
   std::vector<int64_t> sizes;
-  std::stringstream stream(text + ",");
-  for (std::string part; std::getline(stream, part, ',');) {
+  std::stringstream stream(text + separator);
+  for (std::string part; std::getline(stream, part, separator);) {
     const auto size = whole_number(part);
-    if (!size || *size < 1 || *size > kMostElements) return std::nullopt;
+    if (!size || *size < 1 || *size > kMostElements) return {};
     sizes.push_back(*size);
   }
-  if (sizes.size() != 3) return std::nullopt;
-  return Shape{sizes[0], sizes[1], sizes[2]};
+  return sizes;
+}
+
+/// A shape as the command line names it.
+struct NamedShape {
+  Shape shape;
+  int64_t depth;
+};
+
+/// N,C,S or N,C,DxHxW.
+std::optional<NamedShape> shape_of(const std::string& text) {
+  const size_t last = text.rfind(',');
+  if (last == std::string::npos) return std::nullopt;
+  const auto outer = sizes_of(text.substr(0, last), ',');
+  const auto image = sizes_of(text.substr(last + 1), 'x');
+  if (outer.size() != 2 || (image.size() != 1 && image.size() != 3)) return std::nullopt;
+  if (image.size() == 1) return NamedShape{{outer[0], outer[1], image[0]}, 1};
+  // Sizes are at most 2^40: beyond it their product could overflow.
+  const double positions =
+      static_cast<double>(image[0]) * static_cast<double>(image[1]) * static_cast<double>(image[2]);
+  if (positions > static_cast<double>(kMostElements)) return std::nullopt;
+  return NamedShape{{outer[0], outer[1], image[0] * image[1] * image[2]}, image[0]};
 }
 
 // Each check returns "" or value and rule; the option's name is put before.
@@ -114,29 +136,39 @@ std::string obstacle(const Row& row) {
   return "";
 }
 
-void add_rows(const Words& words, const std::string& shape, const std::string& operation, const std::string& isa,
-              Options& options) {
+/// The row in each of the layouts, where they exist.
+void add_group(Row row, const Words& words, const std::string& shape, Options& options) {
+  RowGroup group;
   for (const std::string& layout : words.layouts) {
-    for (const std::string& dtype : words.dtypes) {
-      for (const int threads : words.threads) {
-        const Row row = {kOperations.at(operation),
-                         kLayouts.at(layout),
-                         kDtypes.at(dtype),
-                         words.groups,
-                         *shape_of(shape),
-                         threads,
-                         isa,
-                         words.relu,
-                         words.residual,
-                         words.cold};
-        refuse_larger_than_memory(row, shape);
-        const std::string why_not = obstacle(row);
-        if (why_not.empty()) {
-          options.rows.push_back(row);
-        } else if (options.skipped.empty() || options.skipped.back() != why_not) {
-          options.skipped.push_back(why_not);
-        }
-      }
+    row.layout = kLayouts.at(layout);
+    refuse_larger_than_memory(row, shape);
+    const std::string why_not = obstacle(row);
+    if (why_not.empty()) {
+      group.push_back(row);
+    } else if (options.skipped.empty() || options.skipped.back() != why_not) {
+      options.skipped.push_back(why_not);
+    }
+  }
+  if (!group.empty()) options.groups.push_back(group);
+}
+
+void add_groups(const Words& words, const std::string& shape, const std::string& operation, const std::string& isa,
+                Options& options) {
+  const NamedShape sizes = *shape_of(shape);
+  for (const std::string& dtype : words.dtypes) {
+    for (const int threads : words.threads) {
+      const Row row = {kOperations.at(operation),
+                       Layout::planar,
+                       kDtypes.at(dtype),
+                       words.groups,
+                       sizes.shape,
+                       threads,
+                       isa,
+                       words.relu,
+                       words.residual,
+                       words.cold,
+                       sizes.depth};
+      add_group(row, words, shape, options);
     }
   }
 }
@@ -146,11 +178,11 @@ void make_rows(const Words& words, Options& options) {
     for (const std::string& operation : words.operations) {
       const auto& suite = operation == "simple" ? kLatencySuite : kSuite;
       for (const std::string& shape : words.shapes.empty() ? suite : words.shapes) {
-        add_rows(words, shape, operation, isa, options);
+        add_groups(words, shape, operation, isa, options);
       }
     }
   }
-  if (options.rows.empty()) throw UsageError("--operation: nothing to measure: " + options.skipped.front(), 2);
+  if (options.groups.empty()) throw UsageError("--operation: nothing to measure: " + options.skipped.front(), 2);
 }
 
 /// Names of ISAs become those that plans report; a name that this machine lacks is refused.
@@ -169,10 +201,22 @@ void resolve_isas(Words& words) {
   }
 }
 
+bool is_known_peer(const std::string& name) {
+  const auto& libraries = peer_libraries();
+  return std::any_of(libraries.begin(), libraries.end(), [&](const auto& library) { return library.name == name; });
+}
+
+std::string known_peers() {
+  std::string names;
+  for (const PeerLibrary& library : peer_libraries()) names += (names.empty() ? "" : ", ") + library.name;
+  return names;
+}
+
 void add_options(CLI::App& app, Words& words, Options& options, double& sample_ms) {
-  const auto shape = rule("N,C,S: batch, channels and spatial positions, whole numbers from 1 to 2^40",
+  const auto shape = rule("N,C,S or N,C,DxHxW: batch, channels and spatial positions, whole numbers from 1 to 2^40",
                           [](const std::string& value) { return shape_of(value).has_value(); });
-  app.add_option("--shape", words.shapes, "N,C,S, several; default: a suite of typical shapes")->check(shape);
+  app.add_option("--shape", words.shapes, "N,C,S (3-D images: N,C,DxHxW), several; default: a suite of typical shapes")
+      ->check(shape);
   app.add_option("--layout", words.layouts, "planar, channels_last; default: both")
       ->delimiter(',')
       ->check(one_of(kLayouts));
@@ -189,7 +233,15 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_flag("--relu", words.relu, "fuse ReLU");
   app.add_flag("--residual", words.residual, "add a residual");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
-  app.add_flag("--peers,!--no-peers", options.peers, "time oneDNN too, where it has the operation; default: yes");
+  const std::string built = known_peers();
+  const auto peer = rule("one of " + (built.empty() ? "none: the bench was built without peers" : built),
+                         [](const std::string& value) { return is_known_peer(value); });
+  auto* peers = app.add_option("--peers", options.peers, "libraries to time too: " + built + "; default: onednn")
+                    ->delimiter(',')
+                    ->check(peer);
+  app.add_flag_callback(
+         "--no-peers", [&options] { options.peers.clear(); }, "time no other library")
+      ->excludes(peers);
   app.add_option("--rounds", options.rounds, "paired rounds, of which the medians are reported; default: 9")
       ->check(whole(1, 10000));
   app.add_option("--sample-ms", sample_ms, "least time of one sample in a round; default: 10")
@@ -199,6 +251,7 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
         return *end == '\0' && number >= 0.001 && number <= 10000;
       }));
   app.add_option("--json", options.json, "write the rows to this file as a JSON array");
+  app.add_option("--details", options.details, "write all that is known of the rows and the machine to this file");
   app.add_flag("--selftest", options.selftest, "check the bench itself on tiny shapes");
 }
 
@@ -216,6 +269,7 @@ Options parse_options(int argc, const char* const* argv) {
   Options options;
   Words words;
   double sample_ms = options.sample_seconds * 1e3;
+  if (is_known_peer("onednn")) options.peers = {"onednn"};
   CLI::App app("Times bnorm, each row as a fraction of its traffic floor and beside its peers.", "bnorm_bench");
   add_options(app, words, options, sample_ms);
   try {

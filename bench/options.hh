@@ -10,10 +10,10 @@
 namespace bnorm_bench {
 
 struct Options {
-  std::vector<Row> rows;
+  std::vector<RowGroup> groups;
   std::vector<std::string> skipped;  ///< combinations that do not exist, and why
-  std::string json;                  ///< empty: none
-  bool peers = true;
+  std::string json, details;         ///< empty: none
+  std::vector<std::string> peers;    ///< names of libraries
   bool selftest = false;
   int rounds = 9;
   double sample_seconds = 0.01;

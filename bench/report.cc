@@ -4,10 +4,12 @@
 
 #include <cstdio>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
+#include <thread>
 
-#include "floor.hh"
+#include "cases.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -29,20 +31,27 @@ int runnable_threads() {
   return runnable;
 }
 
+std::string version_text() {
+  const int32_t version = bnorm_version();
+  return std::to_string(version / 1000000) + "." + std::to_string(version / 1000 % 1000) + "." +
+         std::to_string(version % 1000);
+}
+
+nlohmann::json to_json(const Spread& spread) { return {spread.low, spread.median, spread.high}; }
+
 }  // namespace
 
 void print_head(bool cold) {
-  const int32_t version = bnorm_version();
-  std::printf("bnorm %d.%d.%d, %s, last-level cache %zu MiB\n", version / 1000000, version / 1000 % 1000,
-              version % 1000, cold ? "cold: buffers of 4 x the last-level cache in turn" : "hot: the same buffers",
+  std::printf("bnorm %s, %s, last-level cache %zu MiB\n", version_text().c_str(),
+              cold ? "cold: buffers of 4 x the last-level cache in turn" : "hot: the same buffers",
               last_level_cache_bytes() >> 20);
   std::puts("time: median of paired rounds. fraction: floor / time. reads: how often the floor reads the inputs.");
-  std::puts("oneDNN: its time / bnorm's, so above 1 bnorm is faster.\n");
+  std::puts("peers: their time / bnorm's, so above 1 bnorm is faster.\n");
   if (const int others = runnable_threads() - 1; others > 0) {
     std::fprintf(stderr, "warning: %d threads of other programs are running: expect wrong figures\n", others);
   }
   std::printf("%-22s %-13s %-5s %-20s %3s %-8s %8s %7s %8s %8s %5s  %-26s %s\n", "operation", "layout", "dtype",
-              "GxNxCxS", "thr", "isa", "time", "GB/s", "floor", "fraction", "reads", "best twin", "oneDNN");
+              "GxNxCxS", "thr", "isa", "time", "GB/s", "floor", "fraction", "reads", "best twin", "peers");
 }
 
 void print_row(const Result& result) {
@@ -53,23 +62,23 @@ void print_row(const Result& result) {
   std::printf("%-22s %-13s %-5s %-20s %3d %-8s %8s %7.1f %8s %8.2f %5d  %-26s", operation_name(row).c_str(),
               to_string(row.layout).c_str(), to_string(row.dtype).c_str(), shape.c_str(), row.threads, row.isa.c_str(),
               time_text(result.ns).c_str(), static_cast<double>(result.bytes) / result.ns,
-              time_text(result.floor_ns).c_str(), result.fraction, result.reads, result.floor_is.c_str());
-  for (const auto& [name, peer] : result.peers) {
-    std::printf(" %s %.2fx", name.substr(name.find('_') + 1).c_str(), peer.ratio);
-  }
+              time_text(result.floor_ns).c_str(), result.fraction.median, result.reads, result.floor_is.c_str());
+  for (const auto& [name, peer] : result.peers) std::printf(" %s %.2fx", name.c_str(), peer.ratio.median);
   std::puts("");
   std::fflush(stdout);
 }
 
 void print_foot(const std::vector<Result>& results) {
-  std::set<std::string> implementations;
+  std::map<std::string, std::set<std::string>> ran;
   for (const Result& result : results) {
-    for (const auto& [name, peer] : result.peers) implementations.insert(peer.implementation);
+    for (const auto& [name, peer] : result.peers) ran[peer.version].insert(peer.implementation);
   }
-  if (implementations.empty()) return;
-  std::printf("\noneDNN ran");
-  for (const std::string& implementation : implementations) std::printf(" %s", implementation.c_str());
-  std::puts("");
+  if (!ran.empty()) std::puts("");
+  for (const auto& [version, implementations] : ran) {
+    std::printf("%s ran", version.c_str());
+    for (const std::string& implementation : implementations) std::printf(" %s", implementation.c_str());
+    std::puts("");
+  }
 }
 
 nlohmann::json to_json(const Result& result) {
@@ -89,6 +98,35 @@ nlohmann::json to_json(const Result& result) {
           {"bytes", result.bytes},
           {"floor_ns", result.floor_ns},
           {"peers", peers}};
+}
+
+nlohmann::json to_details(const Result& result) {
+  nlohmann::json row = to_json(result);
+  row["depth"] = result.row.depth;
+  row["tensor_bytes"] = tensor_bytes(result.row);
+  row["working_set"] = result.working_set;
+  row["fraction"] = to_json(result.fraction);
+  row["reads"] = result.reads;
+  row["floor_is"] = result.floor_is;
+  for (const auto& [name, peer] : result.peers) {
+    row["ratios"][name] = to_json(peer.ratio);
+    row["versions"][name] = peer.version;
+    row["implementations"][name] = peer.implementation;
+  }
+  return row;
+}
+
+nlohmann::json details(const Options& options, const std::vector<Result>& results,
+                       const std::vector<std::string>& notes) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Result& result : results) rows.push_back(to_details(result));
+  return {{"version", version_text()},
+          {"cpus", std::thread::hardware_concurrency()},
+          {"last_level_cache", last_level_cache_bytes()},
+          {"rounds", options.rounds},
+          {"sample_seconds", options.sample_seconds},
+          {"notes", notes},
+          {"rows", rows}};
 }
 
 }  // namespace bnorm_bench

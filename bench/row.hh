@@ -27,16 +27,26 @@ struct Row {
   std::string isa;
   bool relu;
   bool residual;
-  bool cold;  ///< rotate over buffers of 4 x the last-level cache
+  bool cold;          ///< rotate over buffers of 4 x the last-level cache
+  int64_t depth = 1;  ///< of 3-D images, whose spatial positions are depth x height x width
 
   int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
+};
+
+/// Rows that differ only in layout. They are timed in the same rounds, so that each can be compared with every peer.
+using RowGroup = std::vector<Row>;
+
+/// Of paired ratios: the median and the quartiles around it.
+struct Spread {
+  double low, median, high;
 };
 
 /// A peer's time, and how much longer it took than bnorm in the same round.
 struct PeerTime {
   double ns;
-  double ratio;                ///< median over rounds of peer / bnorm
+  Spread ratio;                ///< over rounds, peer / bnorm
   std::string implementation;  ///< what the peer says it ran
+  std::string version;         ///< of which library
 };
 
 /// One measured row.
@@ -45,9 +55,10 @@ struct Result {
   double ns;             ///< median over rounds
   int64_t bytes;         ///< unavoidable traffic of one call
   double floor_ns;       ///< median of the best twin
-  double fraction;       ///< median over rounds of floor / bnorm
+  Spread fraction;       ///< over rounds, floor / bnorm
   int reads;             ///< times the floor reads the input tensors: 1, or 2 where they don't stay in cache
   std::string floor_is;  ///< the best twin: threads and kind of store
+  int64_t working_set;   ///< bytes of the tensors and parameters that the call touches
   std::map<std::string, PeerTime> peers;
 };
 

@@ -2,6 +2,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -45,21 +46,35 @@ void check_json(const Result& result, const std::string& what) {
   for (const auto& peer : row["peers"].items()) expect(peer.value() > 0, what + ": " + peer.key() + " > 0");
 }
 
+/// Peers that must take part in a row.
+size_t contenders(const Row& row, const Options& options) {
+  size_t count = 0;
+  for (const PeerLibrary& library : peer_libraries()) {
+    const bool wanted = std::count(options.peers.begin(), options.peers.end(), library.name) > 0;
+    if (wanted && library.takes(row)) count += library.formats(row.isa).size();
+  }
+  return count;
+}
+
 /// Every row of a command line: measure() verifies the output of the timed call.
 void check_rows(std::vector<const char*> words) {
   words.insert(words.end(), {"--rounds", "2", "--sample-ms", "0.02"});
   const Options options = parse(words);
-  for (const Row& row : options.rows) {
-    const std::string what = operation_name(row) + " " + to_string(row.layout) + " " + to_string(row.dtype) + " " +
+  PeerPool pool;
+  for (const RowGroup& group : options.groups) {
+    const Row& row = group.front();
+    const std::string what = operation_name(row) + " " + to_string(row.dtype) + " " +
                              std::to_string(row.shape.channels) + " channels, " + std::to_string(row.threads) +
                              " threads";
     try {
       std::vector<std::string> notes;
-      const Result result = measure(row, options, notes);
-      check_json(result, what);
+      const std::vector<Result> results = measure(group, options, pool, notes);
+      expect(results.size() == group.size(), what + ": a result a row");
+      for (const Result& result : results) {
+        check_json(result, what);
+        expect(result.peers.size() == contenders(row, options), what + ": peers");
+      }
       for (const std::string& note : notes) expect(false, std::string(what).append(": ").append(note));
-      const size_t peers = options.peers && has_peer(row) ? kOnednnFormats.size() : 0;
-      expect(result.peers.size() == peers, what + ": peers");
     } catch (const std::exception& error) {
       expect(false, what + ": " + error.what());
     }
@@ -112,17 +127,20 @@ void check_refused(const std::vector<const char*>& words, const std::string& opt
 }
 
 void check_command_line() {
-  expect(parse({"--shape", "3,5,7", "2,4,1", "--layout", "planar", "--threads", "1,2"}).rows.size() == 12, "12 rows");
+  expect(parse({"--shape", "3,5,7", "2,4,1", "--layout", "planar", "--threads", "1,2"}).groups.size() == 12, "12 rows");
+  expect(parse({"--shape", "3,5,2x4x4"}).groups.front().front().shape.spatial == 32, "3-D images");
   check_refused({"--shape", "1,2"}, "--shape", "1,2");
   check_refused({"--shape", "1,0,3"}, "--shape", "1,0,3");
   check_refused({"--shape", "1,x,3"}, "--shape", "1,x,3");
   check_refused({"--shape", "9999999,9999999,9999999"}, "--shape", "9999999,9999999,9999999");
+  check_refused({"--shape", "1,2,3x4"}, "--shape", "1,2,3x4");
   check_refused({"--layout", "nchw"}, "--layout", "nchw");
   check_refused({"--operation", "forward"}, "--operation", "forward");
   check_refused({"--dtype", "f16"}, "--dtype", "f16");
   check_refused({"--threads", "0"}, "--threads", "0");
   check_refused({"--groups", "-1"}, "--groups", "-1");
   check_refused({"--isa", "avx9"}, "--isa", "avx9");
+  check_refused({"--peers", "cudnn"}, "--peers", "cudnn");
   check_refused({"--rounds", "many"}, "--rounds", "many");
 }
 
@@ -142,8 +160,12 @@ int run_selftest() {
   check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--groups", "2", "--relu",
               "--residual", "--dtype", "f32,bf16"});
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
-  check_rows({"--shape", "4,32,25", "--operation", "infer,train,backward", "--peers"});
-  check_rows({"--shape", "4,32,25", "--operation", "infer,train,backward", "--relu", "--peers"});
+  for (const PeerLibrary& library : peer_libraries()) {
+    check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",
+                "--peers", library.name.c_str()});
+    check_rows(
+        {"--shape", "4,32,25", "--operation", "infer,train,backward", "--relu", "--peers", library.name.c_str()});
+  }
   std::puts(failures == 0 ? "bench self test passed" : "bench self test FAILED");
   return failures == 0 ? 0 : 1;
 }
