@@ -108,15 +108,18 @@ FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming) {
 
 }  // namespace
 
-size_t last_level_cache_bytes() {
-  size_t bytes = 0;
-  int level = 0;
+size_t cache_bytes(int level) {
   for (const auto& cache : benchmark::CPUInfo::Get().caches) {
-    if (cache.type == "Instruction" || cache.level < level) continue;
-    level = cache.level;
-    bytes = static_cast<size_t>(cache.size);
+    if (cache.type != "Instruction" && cache.level == level) return static_cast<size_t>(cache.size);
   }
-  return bytes > 0 ? bytes : size_t{32} << 20;  // a system that tells nothing: a common size
+  return 0;
+}
+
+size_t last_level_cache_bytes() {
+  for (int level = 4; level > 0; --level) {
+    if (const size_t bytes = cache_bytes(level); bytes > 0) return bytes;
+  }
+  return size_t{32} << 20;  // a system that tells nothing: a common size
 }
 
 int64_t floor_bytes(const Traffic& traffic) {

@@ -27,6 +27,8 @@ struct Traffic {
   size_t statistics_bytes = 0;
 };
 
+/// Bytes of a data cache of that level, 0 if the system tells of none.
+size_t cache_bytes(int level);
 /// Bytes of the last-level cache.
 size_t last_level_cache_bytes();
 

@@ -7,7 +7,6 @@
 #include <map>
 #include <set>
 #include <string>
-#include <thread>
 
 #include "cases.hh"
 
@@ -121,7 +120,7 @@ nlohmann::json details(const Options& options, const std::vector<Result>& result
   nlohmann::json rows = nlohmann::json::array();
   for (const Result& result : results) rows.push_back(to_details(result));
   return {{"version", version_text()},
-          {"cpus", std::thread::hardware_concurrency()},
+          {"l2_cache", cache_bytes(2)},
           {"last_level_cache", last_level_cache_bytes()},
           {"rounds", options.rounds},
           {"sample_seconds", options.sample_seconds},

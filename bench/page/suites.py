@@ -1,0 +1,69 @@
+"""What ./dev bench --peers times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# (channels, side) of the inputs of ResNet-50's normalizations.
+RESNET = (
+    (64, 112),
+    (64, 56),
+    (128, 56),
+    (256, 56),
+    (128, 28),
+    (256, 28),
+    (512, 28),
+    (256, 14),
+    (512, 14),
+    (1024, 14),
+    (512, 7),
+    (2048, 7),
+)
+SWEEP = [2**power for power in range(11)]
+ODD = (1, 3, 19, 27, 80, 100, 200, 513)
+BEST_ISA = "best"  # of the machine
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Shapes as the bench's --shape takes them: N,C,S or N,C,DxHxW."""
+
+    title: str
+    shapes: tuple[str, ...]
+    operations: tuple[str, ...] = ("infer", "train", "backward")
+    threads: tuple[int, ...] = (1, 2)
+    lower_isas: bool = False  # also on the ISAs below the best
+    judged: bool = True  # counts for lost cases and means
+
+    @property
+    def rows(self) -> int:
+        """That the bench measures; simple calls have one layout only."""
+        layouts = sum(1 if operation == "simple" else 2 for operation in self.operations)
+        return len(self.shapes) * layouts * len(self.threads)
+
+
+def _resnet(*batches: int) -> tuple[str, ...]:
+    return tuple(f"{batch},{channels},{side * side}" for batch in batches for channels, side in RESNET)
+
+
+SUITES = {
+    "latency": Suite("Serving one sample", ("1,256,1",), ("infer", "prepared", "simple"), (1,)),
+    "overhead": Suite("Call overhead", ("1,1,1",), judged=False),
+    "dense": Suite(
+        "Dense layers", ("1,256,1", "1,2048,1", "60,100,1", "256,4096,1", "4096,1024,1"), lower_isas=True
+    ),
+    "odd": Suite("Odd channels", tuple(f"8,{channels},784" for channels in ODD), lower_isas=True),
+    "tiny": Suite(
+        "Tiny images",
+        tuple(f"8,{channels},{side * side}" for side in (7, 4, 2) for channels in (512, 2048)),
+        lower_isas=True,
+    ),
+    "huge": Suite("One huge channel", ("1,1,4194304",)),
+    "volumes": Suite("3-D images", ("2,32,16x56x56", "4,64,8x28x28"), lower_isas=True),
+    "sweep-image": Suite("Batch sweep, 64×28×28", tuple(f"{batch},64,784" for batch in SWEEP)),
+    "sweep-dense": Suite("Batch sweep, dense 512", tuple(f"{batch},512,1" for batch in SWEEP)),
+    "resnet-1": Suite("ResNet-50, batch 1", _resnet(1), lower_isas=True),
+    "resnet-8": Suite("ResNet-50, batch 8", _resnet(8)),
+    "resnet-32": Suite("ResNet-50, batch 32", _resnet(32)),
+    "resnet-50": Suite("ResNet-50, batch 50", _resnet(50)),
+}
