@@ -3,7 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <limits>
+#include <map>
 #include <stdexcept>
 
 #include "data.hh"
@@ -13,7 +13,7 @@ namespace {
 
 // One sample on a busy machine can be off by a factor of two, hopeless ways to the floor are slower than that: a thread
 // too many on a call of a microsecond, non-temporal stores to what is in L1.
-constexpr double kDropOut = 3;
+constexpr double kHopeless = 3;
 
 struct Sample {
   double ns;
@@ -58,25 +58,38 @@ std::vector<Sample> calibrate(const std::vector<Contestant>& contestants, double
   return run_registered();
 }
 
+/// How many rounds each contestant takes part in.
+std::vector<int> rounds_of(const std::vector<Contestant>& contestants, const std::vector<Sample>& first, int rounds) {
+  std::map<std::string, double> best;
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    double& ns = best.try_emplace(contestants[i].field, first[i].ns).first->second;
+    ns = std::min(ns, first[i].ns);
+  }
+  std::vector<int> most;
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    const auto& [name, body, times_itself, field, hopeless_rounds] = contestants[i];
+    const bool hopeless = !field.empty() && first[i].ns > kHopeless * best[field];
+    most.push_back(hopeless ? std::min(rounds, hopeless_rounds) : rounds);
+  }
+  return most;
+}
+
 }  // namespace
 
 std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, int rounds, double sample_seconds) {
   const std::vector<Sample> first = calibrate(contestants, sample_seconds);
-  double best = std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < contestants.size(); ++i) {
-    if (contestants[i].may_drop_out) best = std::min(best, first[i].ns);
-  }
-  benchmark::ClearRegisteredBenchmarks();
-  std::vector<size_t> stay;
-  for (size_t i = 0; i < contestants.size(); ++i) {
-    if (contestants[i].may_drop_out && first[i].ns > kDropOut * best) continue;
-    register_one(contestants[i])->Iterations(first[i].iterations);
-    stay.push_back(i);
-  }
+  const std::vector<int> most = rounds_of(contestants, first, rounds);
   std::vector<Samples> samples(contestants.size());
   for (int round = 0; round < rounds; ++round) {
+    benchmark::ClearRegisteredBenchmarks();
+    std::vector<size_t> taking_part;
+    for (size_t i = 0; i < contestants.size(); ++i) {
+      if (round >= most[i]) continue;
+      register_one(contestants[i])->Iterations(first[i].iterations);
+      taking_part.push_back(i);
+    }
     const std::vector<Sample> sampled = run_registered();
-    for (size_t k = 0; k < stay.size(); ++k) samples[stay[k]].push_back(sampled[k].ns);
+    for (size_t k = 0; k < taking_part.size(); ++k) samples[taking_part[k]].push_back(sampled[k].ns);
   }
   benchmark::ClearRegisteredBenchmarks();
   return samples;
@@ -84,7 +97,8 @@ std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, i
 
 Spread paired_ratio(const Samples& numerator, const Samples& denominator) {
   std::vector<double> ratios;
-  for (size_t i = 0; i < numerator.size(); ++i) ratios.push_back(numerator[i] / denominator[i]);
+  const size_t rounds = std::min(numerator.size(), denominator.size());
+  for (size_t i = 0; i < rounds; ++i) ratios.push_back(numerator[i] / denominator[i]);
   std::sort(ratios.begin(), ratios.end());
   const size_t quarter = ratios.size() / 4;
   return {ratios[quarter], median(ratios), ratios[ratios.size() - 1 - quarter]};

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -47,7 +48,9 @@ class Timed {
   double measure() {
     if (calls_ == 0) {
       calls_ = 1;
-      for (double ns = time(1); ns * static_cast<double>(calls_) < sample_ns_; ns = time(calls_)) calls_ *= 2;
+      double ns = time(1);
+      for (; ns * static_cast<double>(calls_) < sample_ns_; ns = time(calls_)) calls_ *= 2;
+      calls_ = std::max<int64_t>(1, std::llround(sample_ns_ / ns));
     }
     case_->run(0);
     return time(calls_);

@@ -42,7 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--suite", help=f"which; default: all\n{names}", **suites)
     parser.add_argument("--isa", help=f"{BEST_ISA}, avx2, sse42; default: all, the lower on some suites", **isas)
     parser.add_argument("--rounds", type=_positive, default=15, help="paired rounds; default: 15")
-    parser.add_argument("--sample-ms", type=float, default=2.0, help="least time of a sample; default: 2")
+    parser.add_argument("--sample-ms", type=float, default=1.0, help="least time of a sample; default: 1")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "bench", help="folder that keeps results")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only-write", action="store_true", help="the same without timing anything")
