@@ -81,6 +81,32 @@ void check_rows(std::vector<const char*> words) {
   }
 }
 
+/// A peer that cannot do what it is asked says so, and its process serves the next row.
+void check_broken_peers() {
+  const Row row = parse({"--shape", "2,16,9"}).groups.front().front();
+  const auto fails = [](const auto& call, const std::string& reason) {
+    try {
+      call();
+    } catch (const std::runtime_error& error) {
+      return std::string(error.what()).find(reason) != std::string::npos;
+    }
+    return false;
+  };
+  expect(fails([] { const Peer peer({"missing", 1, "", "passive"}); }, "missing"), "a peer without a program");
+  for (const PeerLibrary& library : peer_libraries()) {
+    PeerPool pool;
+    const PeerSetting setting = {library.name, 1, row.isa, "passive"};
+    const std::string format = library.formats(row.isa).front();
+    const auto peer = pool.lease(setting, format);
+    peer->set_up(row, format, 1, 1e-5);
+    Row impossible = row;
+    impossible.shape.channels = -1;
+    expect(fails([&] { peer->set_up(impossible, format, 1, 1e-5); }, library.name), library.name + " refuses a row");
+    peer->set_up(row, format, 1, 1e-5);
+    expect(peer->measure() > 0, library.name + " serves on");
+  }
+}
+
 /// The twin writes every byte, from every input, in every variant.
 void check_twin(int ins, int outs, int reads, size_t bytes) {
   std::vector<Buffer> buffers(5);
@@ -148,6 +174,7 @@ void check_command_line() {
 
 int run_selftest() {
   check_command_line();
+  check_broken_peers();
   for (const int reads : {1, 2}) {
     for (const size_t bytes : {size_t{1003}, size_t{400'040}}) {
       for (const auto& [ins, outs] : {std::pair{1, 1}, {2, 1}, {3, 1}, {2, 2}, {3, 2}}) {
