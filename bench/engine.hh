@@ -21,7 +21,7 @@ struct Contestant {
   bool times_itself = false;
   /// Those of a field compete for being its best; "": none to compete with. Whose first sample is more than 3 times the
   /// best one's has no hope, and takes part in so many rounds only.
-  std::string field = "";
+  std::string field = {};
   int hopeless_rounds = 0;
 };
 

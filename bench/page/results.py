@@ -16,6 +16,7 @@ LOST = 0.97  # a case is lost whose fastest peer takes less than this of bnorm's
 SMALL = 64 * 1024  # bytes of a tensor
 # The formats of peers that are a layout of bnorm; nChw8c and nChw16c are neither.
 SAME_LAYOUT = {"planar": ("nchw", "contiguous"), "channels_last": ("nhwc", "channels_last")}
+ISAS = ("avx512", "avx2", "sse42", "neon64", "generic")  # best first
 LIBRARIES = ("onednn_openmp", "onednn_sycl", "pytorch", "onednn")
 
 
@@ -139,7 +140,8 @@ class Results:
 
     @property
     def isas(self) -> list[str]:
-        return list(dict.fromkeys(row.isa for row in self.rows))
+        """The machine's best first."""
+        return sorted({row.isa for row in self.rows}, key=ISAS.index)
 
     @property
     def versions(self) -> list[str]:
@@ -151,7 +153,7 @@ class Results:
 
 
 def load(folder: Path) -> Results:
-    """Suites in their order, whenever they were measured."""
+    """ISAs and suites in their order, whenever they were measured."""
     files = sorted(folder.glob("*.json"), key=_order)
     runs = [json.loads(file.read_text()) for file in files]
     rows = [
@@ -164,6 +166,6 @@ def file_of(folder: Path, suite: str, isa: str) -> Path:
     return folder / f"{suite}.{isa}.json"
 
 
-def _order(file: Path) -> tuple[int, str]:
+def _order(file: Path) -> tuple[int, int]:
     suite, isa = file.stem.split(".")
-    return list(SUITES).index(suite), isa
+    return ISAS.index(isa), list(SUITES).index(suite)
