@@ -60,8 +60,8 @@ def batch_sizes(rows: list[Row], caches: tuple[int, int]) -> plt.Figure:
         axes.set_xlabel("batch")
     for axes in grid[:, 0]:
         axes.set_ylabel(f"GB/s of unavoidable traffic, {threads} threads")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    curves = {curve.get_label(): curve for axes in grid.flat for curve in axes.get_lines()}
+    figure.legend(curves.values(), curves.keys(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
