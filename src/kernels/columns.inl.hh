@@ -10,8 +10,9 @@
 // KB.
 constexpr int64_t kTileLanes = 256;
 // Strips added to a sum between its load and its store: sums come from L1 or L2 for a quarter of the rows. With 4, and
-// runs of 1 KB, moments take 0.64 of the time that single strips in runs of 256 bytes take (1 x 256 x 3136).
-constexpr int64_t kJoinedStrips = 4;
+// runs of 1 KB, moments take 0.64 of the time that single strips in runs of 256 bytes take (1 x 256 x 3136, AVX-512 and
+// AVX2). Registers of two f64 can't hold the sums: with 4, 60 x 100 takes 1.15 of the time.
+constexpr int64_t kJoinedStrips = Part<double>::size >= 4 ? 4 : 1;
 // The longest pattern of lanes: 16 positions x 15 channels.
 constexpr int64_t kPatternLanes = 16 * 15 + 16;
 static_assert(kPatternLanes >= kTileLanes);
@@ -225,8 +226,10 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
     for (int64_t i = 0; i < map.classes() * stride; ++i) sums[0][i] = sums[1][i] = 0;
     for (int64_t done = 0; done < strips;) {
       const bool join = rows.go_to(b * kBlockStrips + done) >= kJoinedStrips && strips - done >= kJoinedStrips;
-      const auto add = join ? add_strips<Op, family, kJoinedStrips> : add_strips<Op, family, 1>;
-      add(rows, stride, coefficients.arrays, sums[0], sums[1]);
+      if (kJoinedStrips > 1 && join)
+        add_strips<Op, family, kJoinedStrips>(rows, stride, coefficients.arrays, sums[0], sums[1]);
+      else
+        add_strips<Op, family, 1>(rows, stride, coefficients.arrays, sums[0], sums[1]);
       done += join ? kJoinedStrips : 1;
     }
     fold_slots(map, channels, stride, sums[0], first);

@@ -2,6 +2,9 @@
 
 #include "../kernel_table.hh"
 
+// 16 scalars are in memory anyhow: inlining would only make a megabyte more.
+#define BNORM_IN_LOOP
+#define BNORM_FLAT static
 #define BNORM_LANES_FILE "lanes_generic.inl.hh"
 namespace bnorm::generic {
 namespace {

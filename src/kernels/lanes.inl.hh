@@ -3,10 +3,12 @@
 // give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA").
 #pragma once
 
+#ifndef BNORM_IN_LOOP
 // What an innermost loop consists of: a call there passes its lanes through memory, and GCC 12 leaves some.
 #define BNORM_IN_LOOP __attribute__((always_inline))
 // A kernel into which everything it calls is inlined, for the same reason.
 #define BNORM_FLAT static __attribute__((flatten))
+#endif
 
 /// An index that the compiler knows.
 template <int i>

@@ -3,7 +3,8 @@
 using Arch = xsimd::sse4_2;
 
 static inline __m128d load_widened(const float* p) {
-  return _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))));
+  // __m128i may alias floats; a double may not.
+  return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
 static inline void store_around_cache(float* p, __m128 v) { _mm_stream_ps(p, v); }
