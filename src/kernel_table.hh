@@ -2,6 +2,7 @@
 // The border between the library and its kernels: plain data, function pointers, and the order of reduction. The only
 // header that files compiled with ISA flags share with the rest, so every function here has internal linkage.
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 namespace bnorm {

@@ -32,11 +32,6 @@ struct LaneMap {
     if (family == kColumnsNarrow) return 1;
     return family == kColumnsPlanar ? order.octet_samples : octet_positions();
   }
-  int64_t lane(int64_t channel) const { return family == kColumnsPlanar ? channel * order.spatial : channel; }
-  int64_t channel(int64_t lane) const {
-    if (family == kColumnsNarrow) return lane % channels;
-    return family == kColumnsPlanar ? lane / order.spatial : lane;
-  }
   /// Channels in one tile of lanes, and its lanes.
   int64_t tile_channels() const {
     if (family == kColumnsNarrow) return channels;
@@ -46,7 +41,7 @@ struct LaneMap {
     if (family == kColumnsNarrow) return octet_positions() * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
   }
-  int64_t slots() const { return octet_positions(); }
+  int64_t class_slots() const { return octet_positions() / classes(); }
   /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class; channel_stride to the next.
   int64_t slot_at(int64_t slot, int64_t stride) const {
     if (family == kColumns) return slot * stride;
@@ -56,7 +51,7 @@ struct LaneMap {
   int64_t channel_stride() const { return family == kColumnsPlanar ? order.spatial : 1; }
 };
 
-/// Coefficient arrays in lane order, from lane 0 = `first_lane`. In channels-last they lie so already.
+/// Coefficient arrays in lane order, the first lane being channel c's. In channels-last they lie so already.
 template <class Op, Family family>
 struct LaneArrays {
   using A = typename Op::A;
@@ -64,22 +59,28 @@ struct LaneArrays {
   A value[kCoefficients][kPatternLanes];
   CoefficientArrays<A> arrays;
 
-  LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t first_lane, int64_t lanes) : arrays(arrays_of<A>(t)) {
+  LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t lanes) : arrays(arrays_of<A>(t)) {
     constexpr int begin = Op::coefficient_begin, end = Op::coefficient_end;
     if constexpr (family == kColumns) {
-      if (arrays.mean) arrays.mean += first_lane;
-      for (int k = begin; k < end; ++k) arrays.value[k] += first_lane;
+      if (arrays.mean) arrays.mean += c;
+      for (int k = begin; k < end; ++k) arrays.value[k] += c;
     } else {
       if constexpr (Op::uses_mean)
-        if (arrays.mean) arrays.mean = spread(arrays.mean, mean, map, first_lane, lanes);
-      for (int k = begin; k < end; ++k) arrays.value[k] = spread(arrays.value[k], value[k], map, first_lane, lanes);
+        if (arrays.mean) arrays.mean = spread(arrays.mean + c, mean, map, lanes);
+      for (int k = begin; k < end; ++k) arrays.value[k] = spread(arrays.value[k] + c, value[k], map, lanes);
     }
   }
 
+  /// The channels' values by lane, zeros up to a multiple of 16.
   template <class V>
-  static const V* spread(const V* from, V* to, const LaneMap<family>& map, int64_t first_lane, int64_t lanes) {
-    for (int64_t l = 0; l < lanes; ++l) to[l] = from[map.channel(first_lane + l)];
-    for (int64_t l = lanes; l % 16 != 0; ++l) to[l] = 0;
+  static const V* spread(const V* from, V* to, const LaneMap<family>& map, int64_t lanes) {
+    const int64_t period = family == kColumnsNarrow ? map.channels : lanes;
+    const int64_t positions = family == kColumnsPlanar ? map.order.spatial : 1;
+    int64_t l = 0;
+    for (int64_t j = 0; l < lanes && l < period; ++j)
+      for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
+    for (; l < lanes; ++l) to[l] = to[l - period];
+    for (; l % 16 != 0; ++l) to[l] = 0;
     return to;
   }
 };
@@ -188,63 +189,87 @@ static inline void add_strips(const StripRows<Op, family>& rows, int64_t stride,
   }
 }
 
-/// Adds up each channel's 8 slots along the tree; those that the geometry lacks are 0.
+/// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
 template <Family family>
-static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int64_t stride, const double* sums,
-                              double* result) {
+static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int64_t slots, int64_t stride,
+                              const double* sums, double* result) {
   const double* slot[kOctet];
-  for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < map.slots() ? sums + map.slot_at(i, stride) : kNoSums;
-  const int64_t step = map.channel_stride();
-  for (int64_t j = 0; j < channels; ++j) {
-    const int64_t i = j * step;
-    result[j] =
-        tree_sum(slot[0][i], slot[1][i], slot[2][i], slot[3][i], slot[4][i], slot[5][i], slot[6][i], slot[7][i]);
+  for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < slots ? sums + map.slot_at(i, stride) : kNoSums;
+  const auto fold = [&](auto value_at) {
+    return tree_sum(value_at(slot[0]), value_at(slot[1]), value_at(slot[2]), value_at(slot[3]), value_at(slot[4]),
+                    value_at(slot[5]), value_at(slot[6]), value_at(slot[7]));
+  };
+  if constexpr (family == kColumnsPlanar) {
+    for (int64_t j = 0; j < channels; ++j) result[j] = fold([&](const double* p) { return p[j * map.order.spatial]; });
+  } else {
+    for (int64_t j = 0; j < channels; j += 16)
+      fold([&](const double* p) { return Lanes<double>::load(p + j); }).store_first(result + j, channels - j);
   }
+}
+
+/// The pivots of the channels [c, c + channels): their values at p.
+template <class T, Family family>
+static inline void load_pivots(const View& x, Position p, int64_t c, int64_t channels, double* pivot) {
+  const T* const from = at<T>(x, p.n, c, p.s);
+  const int64_t step = family == kColumnsPlanar ? x.c : 1;
+  for (int64_t j = 0; j < channels; ++j) pivot[j] = Element<T>::widen_one(from[j * step]);
+}
+
+/// Adds the strips [begin, end) to zeroed sums; returns how many slots of a channel they fill, all 8 or the first ones.
+template <class Op, Family family>
+static inline int64_t add_block(StripRows<Op, family>& rows, int64_t begin, int64_t end, int64_t stride,
+                                const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
+  int64_t whole = rows.go_to(begin);
+  const int64_t classes = end - begin == 1 ? rows.classes[0] : rows.map.classes();
+  for (int64_t i = 0; i < classes * stride; ++i) first[i] = second[i] = 0;
+  while (begin < end) {
+    const bool join = kJoinedStrips > 1 && whole >= kJoinedStrips && end - begin >= kJoinedStrips;
+    if (join)
+      add_strips<Op, family, kJoinedStrips>(rows, stride, arrays, first, second);
+    else
+      add_strips<Op, family, 1>(rows, stride, arrays, first, second);
+    begin += join ? kJoinedStrips : 1;
+    if (begin < end) whole = rows.go_to(begin);
+  }
+  return classes * rows.map.class_slots();
 }
 
 /// Reduces one block for the channels [c, c + channels), one tile of lanes.
 template <class Op, Family family>
 static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t channels, int64_t b,
                                LaneArrays<Op, family>& coefficients) {
-  using T = typename Op::Type;
   const int64_t lanes = map.tile_lanes(channels), stride = (lanes + 15) / 16 * 16;
   const Position begin = strip_position(t.order, b * kBlockStrips);
   const int64_t count = block_begin(t.order, b + 1) - (begin.n * t.order.spatial + begin.s);
-  const int64_t left = strip_count(t.order) - b * kBlockStrips, strips = left < kBlockStrips ? left : kBlockStrips;
-  double pivot[kTileLanes] = {};
+  const int64_t strips = strip_count(t.order), end = (b + 1) * kBlockStrips;
+  double pivot[kTileLanes];
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
   StripRows<Op, family> rows(t, map, c, lanes);
   for (int pass = 0; pass < Op::passes; ++pass) {
     if constexpr (Op::takes_pivot) {
-      for (int64_t j = 0; j < channels; ++j)
-        pivot[j] = pass > 0 ? first[j] : Element<T>::widen_one(*at<T>(t.tensor[kX], begin.n, c + j, begin.s));
-      for (int64_t l = 0; l < stride; ++l) coefficients.mean[l] = l < lanes ? pivot[map.channel(l)] : 0;
-      coefficients.arrays.mean = coefficients.mean;
+      if (pass == 0)
+        load_pivots<typename Op::Type, family>(t.tensor[kX], begin, c, channels, pivot);
+      else
+        __builtin_memcpy(pivot, first, static_cast<size_t>(channels) * sizeof *pivot);
+      coefficients.arrays.mean = coefficients.spread(pivot, coefficients.mean, map, lanes);
     }
     alignas(64) double sums[2][kOctet * kTileLanes];
-    for (int64_t i = 0; i < map.classes() * stride; ++i) sums[0][i] = sums[1][i] = 0;
-    for (int64_t done = 0; done < strips;) {
-      const bool join = rows.go_to(b * kBlockStrips + done) >= kJoinedStrips && strips - done >= kJoinedStrips;
-      if (kJoinedStrips > 1 && join)
-        add_strips<Op, family, kJoinedStrips>(rows, stride, coefficients.arrays, sums[0], sums[1]);
-      else
-        add_strips<Op, family, 1>(rows, stride, coefficients.arrays, sums[0], sums[1]);
-      done += join ? kJoinedStrips : 1;
-    }
-    fold_slots(map, channels, stride, sums[0], first);
-    fold_slots(map, channels, stride, sums[1], second);
-    for (int64_t j = 0; j < channels; ++j) Op::finish(static_cast<double>(count), pivot[j], first[j], second[j]);
+    const int64_t slots =
+        add_block(rows, b * kBlockStrips, end < strips ? end : strips, stride, coefficients.arrays, sums[0], sums[1]);
+    fold_slots(map, channels, slots, stride, sums[0], first);
+    fold_slots(map, channels, slots, stride, sums[1], second);
+    Op::finish(static_cast<double>(count), pivot, first, second, channels);
   }
 }
 
 template <class Op, Family family>
-static void reduce_columns(const Tile& t) {
+BNORM_FLAT void reduce_columns(const Tile& t) {
   const LaneMap<family> map(t);
   const int64_t step = map.tile_channels();
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t channels = t.c1 - c < step ? t.c1 - c : step;
-    LaneArrays<Op, family> coefficients(t, map, map.lane(c), map.tile_lanes(channels));
+    LaneArrays<Op, family> coefficients(t, map, c, map.tile_lanes(channels));
     for (int64_t b = t.b0; b < t.b1; ++b) reduce_tile<Op>(t, map, c, channels, b, coefficients);
   }
 }
@@ -285,7 +310,7 @@ static void map_columns_planar(const Tile& t) {
   const int64_t n0 = t.begin / spatial, n1 = t.end / spatial;
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t lanes = (t.c1 - c < step ? t.c1 - c : step) * spatial;
-    const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c * spatial, lanes);
+    const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c, lanes);
     for (int64_t n = n0; n < n1; ++n) {
       const Cursor<Op> row(t, n, c, 0);
       map_run<Op>(row.from, row.to, lanes, t.stream,

@@ -24,40 +24,69 @@ struct Element {  // f32 and f64 are their own arithmetic type
   static double widen_one(T x) { return static_cast<double>(x); }
 };
 
+// The two conversions, for one element or a vector of them.
+
+template <class Words, class Halves>
+static inline Words bits_from_bf16(Halves x) {
+  return convert_elements<Words>(x) << 16;
+}
+
+/// Round to nearest even; NaN stays NaN (made quiet).
+template <class Halves, class Words>
+static inline Halves bits_to_bf16(Words bits) {
+  const Words rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const Words is_nan = 0u - ((0x7f800000u - (bits & 0x7fffffffu)) >> 31);  // all ones or 0
+  return convert_elements<Halves>(((rounded & ~is_nan) | ((bits | 0x400000u) & is_nan)) >> 16);
+}
+
+static inline void load_bf16(const Bf16* p, Part<float>* to) {
+  Part<float>::Halves halves;
+  __builtin_memcpy(&halves, p, sizeof halves);
+  *to = Part<float>::from_bits(bits_from_bf16<Part<float>::Words>(halves));
+}
+static inline void store_bf16(Bf16* p, const Part<float>& a) {
+  const auto halves = bits_to_bf16<Part<float>::Halves>(a.bits());
+  __builtin_memcpy(p, &halves, sizeof halves);
+}
+template <class Half>
+static inline void load_bf16(const Bf16* p, Pair<Half>* to) {
+  load_bf16(p, &to->lo);
+  load_bf16(p + Half::size, &to->hi);
+}
+template <class Half>
+static inline void store_bf16(Bf16* p, const Pair<Half>& a) {
+  store_bf16(p, a.lo);
+  store_bf16(p + Half::size, a.hi);
+}
+
+// Not inlined: the parts of runs are few, and their loops would make a third of all kernels.
+static __attribute__((noinline)) void copy_first(const Bf16* from, Bf16* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
 template <>
 struct Element<Bf16> {
   using Arithmetic = float;
 
-  static float to_f32(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
-
-  /// Round to nearest even; NaN stays NaN (made quiet).
-  static Bf16 from_f32(float x) {
-    const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-    const uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-    return {static_cast<uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : rounded) >> 16)};
-  }
-
   static Lanes<float> load(const Bf16* p) {
-    float buffer[16];
-    for (int i = 0; i < 16; ++i) buffer[i] = to_f32(p[i]);
-    return Lanes<float>::load(buffer);
+    Lanes<float> r;
+    load_bf16(p, &r);
+    return r;
   }
   static Lanes<float> load_first(const Bf16* p, int64_t n) {
-    float buffer[16] = {};
-    for (int64_t i = 0; i < n; ++i) buffer[i] = to_f32(p[i]);
-    return Lanes<float>::load(buffer);
+    Bf16 buffer[16] = {};
+    copy_first(p, buffer, n < 16 ? n : 16);
+    return load(buffer);
   }
   static Lanes<double> load_wide(const Bf16* p) { return widen(load(p)); }
-  static void store(Bf16* p, const Lanes<float>& a) {
-    float buffer[16];
-    a.store(buffer);
-    for (int i = 0; i < 16; ++i) p[i] = from_f32(buffer[i]);
-  }
+  static void store(Bf16* p, const Lanes<float>& a) { store_bf16(p, a); }
   static void stream(Bf16* p, const Lanes<float>& a) { store(p, a); }
   static void store_first(Bf16* p, const Lanes<float>& a, int64_t n) {
-    float buffer[16];
-    a.store(buffer);
-    for (int64_t i = 0; i < n; ++i) p[i] = from_f32(buffer[i]);
+    Bf16 buffer[16];
+    store(buffer, a);
+    copy_first(buffer, p, n < 16 ? n : 16);
   }
-  static double widen_one(Bf16 x) { return static_cast<double>(to_f32(x)); }
+  static double widen_one(Bf16 x) {
+    return static_cast<double>(__builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16));
+  }
 };

@@ -2,12 +2,21 @@
 // Part as one scalar: plain C++, the oracle of the other ISAs.
 #pragma once
 
+template <class To, class From>
+static inline To convert_elements(From x) {
+  return static_cast<To>(x);
+}
+
 template <class T>
 struct Part {
   using Element = T;
   static constexpr int size = 1;
+  using Words = uint32_t;
+  using Halves = uint16_t;
   T v;
 
+  static Part from_bits(Words bits) { return {__builtin_bit_cast(T, bits)}; }
+  Words bits() const { return __builtin_bit_cast(Words, v); }
   static Part broadcast(T x) { return {x}; }
   static Part load(const T* p) { return {*p}; }
   static Part load_wide(const float* p) { return {static_cast<T>(*p)}; }

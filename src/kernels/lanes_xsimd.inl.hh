@@ -17,10 +17,19 @@ static inline void store_masked(T* p, Register v, int64_t n) {
   for (int64_t i = 0; i < static_cast<int64_t>(xsimd::batch<T, Arch>::size) && i < n; ++i) p[i] = buffer[i];
 }
 
+/// Vectors of integers, element by element.
+template <class To, class From>
+static inline To convert_elements(From x) {
+  return __builtin_convertvector(x, To);
+}
+
 template <class T>
 struct Part {
   using Element = T;
   using Batch = xsimd::batch<T, Arch>;
+  // Of f32: as vectors of its bits, and of as many 16-bit elements.
+  typedef uint32_t Words __attribute__((vector_size(sizeof(Batch))));
+  typedef uint16_t Halves __attribute__((vector_size(sizeof(Batch) / 2)));
   static constexpr int size = static_cast<int>(Batch::size);
   Batch v;
 
@@ -34,6 +43,8 @@ struct Part {
   }
   static Part broadcast(T x) { return {Batch(x)}; }
   static Part load(const T* p) { return {Batch::load_unaligned(p)}; }
+  static Part from_bits(Words bits) { return {Batch(__builtin_bit_cast(typename Batch::register_type, bits))}; }
+  Words bits() const { return __builtin_bit_cast(Words, v.data); }
   static Part load_wide(const float* p) { return {Batch(load_widened(p))}; }
   void store(T* p) const { v.store_unaligned(p); }
   void stream(T* p) const { store_around_cache(p, v.data); }

@@ -102,12 +102,15 @@ struct Moments : Reduction {
     const Lanes<double> d = in[0].wide - k.mean;
     return {d, d * d};
   }
-  /// Sums of `count` values -> mean, and in the last pass M2.
-  static void finish(double count, double pivot, double& first, double& second) {
-    const double shift = first / count;
-    const double m2 = second - first * shift;
-    first = pivot + shift;
-    second = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
+  /// Sums of `count` values -> mean, and in the last pass M2, for some channels.
+  static void finish(double count, const double* __restrict pivot, double* __restrict first, double* __restrict second,
+                     int64_t channels) {
+    for (int64_t j = 0; j < channels; ++j) {
+      const double shift = first[j] / count;
+      const double m2 = second[j] - first[j] * shift;
+      first[j] = pivot[j] + shift;
+      second[j] = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
+    }
   }
 };
 
@@ -138,7 +141,7 @@ struct GradientSums : Reduction {
     if constexpr (mask == kMaskNone) return in[1].wide;
     return widen(masked_gradient<mask>(in[1].narrow, in[mask == kMaskY ? 2 : 0].narrow, k));
   }
-  static void finish(double, double, double&, double&) {}
+  static void finish(double, const double*, double*, double*, int64_t) {}
 };
 
 /// y = activation((x - center) * gain + offset (+ residual)).

@@ -119,8 +119,8 @@ static inline void reduce_channels(const Tile& t, int64_t c, int64_t channels, i
     for (int64_t j = 0; j < channels; ++j) {
       first[j] = tree_sum(p[j]);
       second[j] = tree_sum(q[j]);
-      Op::finish(static_cast<double>(count), pivot[j], first[j], second[j]);
     }
+    Op::finish(static_cast<double>(count), pivot, first, second, channels);
   }
 }
 
