@@ -98,21 +98,32 @@ void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double 
                                                     sum_dz_x, coefficient, c1 - c0);
 }
 
-/// dscale and dshift from sums of group g at [g * stride + c], NULL where there were no values.
-void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride) {
-  const bnorm_desc& d = run.desc();
-  const bool f64 = d.param_type == BNORM_F64;
-  const int64_t rows = d.params_per_group ? d.groups : 1;
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t c = 0; c < d.channels; ++c) {
-      double dscale = 0, dshift = 0;
-      for (int64_t g = d.params_per_group ? row : 0; sum_dz && g < (d.params_per_group ? row + 1 : d.groups); ++g) {
-        dshift += sum_dz[g * stride + c];
-        dscale += sum_dz_x[g * stride + c] * run.w.saved_inv_std[g * d.channels + c];
+/// dscale and dshift of channels [c, c + channels) from the sums of the groups [g0, g1) at [g * stride + c], NULL where
+/// there were no values; to [at + c] of the outputs.
+void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride, int64_t g0,
+                           int64_t g1, int64_t at) {
+  const bool f64 = run.desc().param_type == BNORM_F64;
+  for (int64_t c = 0; c < run.channels(); c += kMergeChannels) {
+    const int64_t channels = std::min(kMergeChannels, run.channels() - c);
+    double dscale[kMergeChannels] = {}, dshift[kMergeChannels] = {};
+    for (int64_t g = g0; sum_dz && g < g1; ++g) {
+      const double* const inv_std = run.w.saved_inv_std + g * run.channels() + c;
+      for (int64_t i = 0; i < channels; ++i) {
+        dshift[i] += sum_dz[g * stride + c + i];
+        dscale[i] += sum_dz_x[g * stride + c + i] * inv_std[i];
       }
-      if (run.call.dscale) store_values(run.call.dscale, row * d.channels + c, 1, f64, &dscale);
-      if (run.call.dshift) store_values(run.call.dshift, row * d.channels + c, 1, f64, &dshift);
     }
+    if (run.call.dscale) store_values(run.call.dscale, at + c, channels, f64, dscale);
+    if (run.call.dshift) store_values(run.call.dshift, at + c, channels, f64, dshift);
+  }
+}
+
+/// For each group its own, or summed over all.
+void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride) {
+  const int64_t groups = run.desc().groups;
+  if (!run.desc().params_per_group) return store_param_gradients(run, sum_dz, sum_dz_x, stride, 0, groups, 0);
+  for (int64_t g = 0; g < groups; ++g)
+    store_param_gradients(run, sum_dz, sum_dz_x, stride, g, g + 1, g * run.channels());
 }
 
 // -------------------------------------------------------------------------------------- kernel choices --

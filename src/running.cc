@@ -1,90 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "running.hh"
 
+#include <algorithm>
 #include <cmath>
 
 namespace bnorm {
 namespace {
 
-/// What enters the running statistics of one channel.
-struct Entry {
-  double mean, var;
+// Channels at a time: two cache lines of f64 for each of mean and var.
+constexpr int64_t kChunk = 16;
+
+/// What enters the running statistics of some channels.
+struct Entries {
+  double mean[kChunk], var[kChunk];
 };
 
-Entry entry_of(const bnorm_desc& d, const GroupMoments& m, int64_t g, int64_t c) {
-  const double count = m.count_of(g), m2 = m.m2[g * m.stride + c];
-  const bool unbiased = !d.biased_running_var && count >= 2;
-  return {m.mean[g * m.stride + c], unbiased ? m2 / (count - 1) : m2 / count};
-}
-
-template <class P>
-void blend(void* running, int64_t i, double batch, double factor) {
-  if (!running) return;
-  P& value = static_cast<P*>(running)[i];
-  // Factor 1 replaces whatever was there, NaN and rounding of the difference included; factor 0 keeps it.
-  if (factor == 1) {
-    value = static_cast<P>(batch);
-  } else if (factor != 0) {
-    const double old = static_cast<double>(value);
-    value = static_cast<P>(old + factor * (batch - old));
-  }
-}
-
-void blend_entry(const Plan& plan, const Call& call, int64_t i, const Entry& e) {
-  const auto one = plan.param == 1 ? blend<double> : blend<float>;
-  one(call.running_mean, i, e.mean, call.average_factor);
-  one(call.running_var, i, e.var, call.average_factor);
-}
-
-/// Whether param_type holds the entry as finite numbers.
-bool is_finite(const Plan& plan, const Entry& e) {
-  if (plan.param == 1) return std::isfinite(e.mean) && std::isfinite(e.var);
-  return std::isfinite(static_cast<float>(e.mean)) && std::isfinite(static_cast<float>(e.var));
+Entries entries_of(const Plan& plan, const GroupMoments& m, int64_t g, int64_t c, int64_t channels) {
+  Entries e;
+  const int64_t at = g * m.stride + c;
+  plan.table->running_entry(m.count_of(g), plan.desc.biased_running_var != 0, m.mean + at, m.m2 + at, e.mean, e.var,
+                            channels);
+  return e;
 }
 
 /// The average over the groups that have values; false if none has.
-bool average_entry(const bnorm_desc& d, const GroupMoments& m, int64_t c, Entry* average) {
-  Entry sum = {0, 0};
+bool average_entries(const Plan& plan, const GroupMoments& m, int64_t c, int64_t channels, Entries* average) {
+  *average = {};
   double groups = 0;
-  for (int64_t g = 0; g < d.groups; ++g) {
+  for (int64_t g = 0; g < plan.desc.groups; ++g) {
     if (m.count_of(g) == 0) continue;
-    const Entry e = entry_of(d, m, g, c);
-    sum.mean += e.mean;
-    sum.var += e.var;
+    const Entries e = entries_of(plan, m, g, c, channels);
+    for (int64_t i = 0; i < channels; ++i) {
+      average->mean[i] += e.mean[i];
+      average->var[i] += e.var[i];
+    }
     groups += 1;
   }
-  *average = {sum.mean / groups, sum.var / groups};
+  for (int64_t i = 0; i < channels; ++i) {
+    average->mean[i] /= groups;
+    average->var[i] /= groups;
+  }
   return groups > 0;
 }
+
+/// Whether param_type holds both as finite numbers.
+bool is_finite(const Plan& plan, double mean, double var) {
+  if (plan.param == 1) return std::isfinite(mean) && std::isfinite(var);
+  return std::isfinite(static_cast<float>(mean)) && std::isfinite(static_cast<float>(var));
+}
+
+/// Enters statistics of channels into the running ones, but for those that the guard holds back.
+class Update {
+ public:
+  Update(const Plan& plan, Call& call) : plan_(plan), call_(call) {}
+
+  /// Channels [c, c + channels), whose running statistics begin at `at`.
+  void enter(const Entries& e, int64_t at, int64_t c, int64_t channels) {
+    if (!plan_.desc.guard) return blend(e, 0, at, channels);
+    for (int64_t i = 0; i < channels; ++i)
+      if (is_finite(plan_, e.mean[i], e.var[i]))
+        blend(e, i, at + i, 1);
+      else if (held_back_++ == 0)
+        first_held_ = c + i;
+  }
+  bnorm_status status() {
+    if (held_back_ == 0) return BNORM_OK;
+    return call_.report.say(BNORM_NONFINITE,
+                            "guard: batch statistics of %lld channels are not finite (first: channel %lld); their "
+                            "running statistics were kept",
+                            static_cast<long long>(held_back_), static_cast<long long>(first_held_));
+  }
+
+ private:
+  void blend(const Entries& e, int64_t i, int64_t at, int64_t channels) {
+    const auto one = [&](void* running, const double* entry) {
+      if (running)
+        plan_.table->blend[plan_.param](call_.average_factor, entry + i,
+                                        static_cast<char*>(running) + at * bytes_of(plan_.desc.param_type), channels);
+    };
+    one(call_.running_mean, e.mean);
+    one(call_.running_var, e.var);
+  }
+
+  const Plan& plan_;
+  Call& call_;
+  int64_t held_back_ = 0, first_held_ = 0;
+};
 
 }  // namespace
 
 bnorm_status update_running(const Plan& plan, Call& call, const GroupMoments& moments) {
   const bnorm_desc& d = plan.desc;
-  int64_t held_back = 0, first_held = 0;
-  const auto enter = [&](int64_t i, const Entry& e, int64_t c) {
-    if (d.guard && !is_finite(plan, e)) {
-      if (held_back++ == 0) first_held = c;
-      return;
-    }
-    blend_entry(plan, call, i, e);
-  };
   if (!d.guard && !call.running_mean && !call.running_var) return BNORM_OK;
-  if (d.running_mode == BNORM_RUNNING_MEAN) {
-    Entry average;
-    for (int64_t c = 0; c < d.channels; ++c)
-      if (average_entry(d, moments, c, &average)) enter(c, average, c);
-  } else {
-    const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
-    for (int64_t g = 0; g < d.groups; ++g)
-      for (int64_t c = 0; moments.count_of(g) > 0 && c < d.channels; ++c)
-        enter(g * stride + c, entry_of(d, moments, g, c), c);
-  }
-  if (held_back == 0) return BNORM_OK;
-  return call.report.say(BNORM_NONFINITE,
-                         "guard: batch statistics of %lld channels are not finite (first: channel %lld); their running "
-                         "statistics were kept",
-                         static_cast<long long>(held_back), static_cast<long long>(first_held));
+  Update update(plan, call);
+  const int64_t groups = d.running_mode == BNORM_RUNNING_MEAN ? 1 : d.groups;
+  const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t c = 0; c < d.channels; c += kChunk) {
+      const int64_t channels = std::min(kChunk, d.channels - c);
+      Entries e;
+      if (d.running_mode == BNORM_RUNNING_MEAN) {
+        if (!average_entries(plan, moments, c, channels, &e)) continue;
+      } else {
+        if (moments.count_of(g) == 0) continue;
+        e = entries_of(plan, moments, g, c, channels);
+      }
+      update.enter(e, g * stride + c, c, channels);
+    }
+  return update.status();
 }
 
 }  // namespace bnorm

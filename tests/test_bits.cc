@@ -69,7 +69,43 @@ void check_same(const Case& a, const Case& b, Operation operation_a, Operation o
   CHECK(difference(run_serial(Problem(a), operation_a), run_serial(Problem(b), operation_b)) == "");
 }
 
+void infer_with(const bnorm_plan* plan, const float* x, float* y, const std::vector<float>& params) {
+  bnorm_infer_args args = BNORM_INFER_ARGS_INIT;
+  args.x = x;
+  args.y = y;
+  args.running_mean = args.running_var = params.data();
+  REQUIRE(bnorm_infer(plan, &args) == BNORM_OK);
+}
+
+/// The batch in one call gives what its samples give in calls of their own. Tensors begin in the middle of a line.
+void check_whole_and_samples(const Shape& shape, bnorm_layout layout) {
+  bnorm_desc desc = BNORM_DESC_INIT;
+  desc.batch = shape.n;
+  desc.channels = shape.c;
+  desc.spatial = shape.s;
+  REQUIRE(bnorm_desc_set_layout(&desc, layout) == BNORM_OK);
+  const auto sample = static_cast<size_t>(shape.c * shape.s), all = sample * static_cast<size_t>(shape.n);
+  REQUIRE(all * 2 * sizeof(float) >= size_t{48} << 20);
+  std::vector<float> x(all + 1), whole(all + 2, 7), parts(all + 2, 7);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 8191) - 4000;
+  const std::vector<float> params(static_cast<size_t>(shape.c), 0.75F);
+  infer_with(make_plan(desc).get(), x.data() + 1, whole.data() + 1, params);
+  desc.batch = 1;
+  const PlanPointer one = make_plan(desc);
+  for (size_t i = 1; i <= all; i += sample) infer_with(one.get(), x.data() + i, parts.data() + i, params);
+  CHECK(whole == parts);
+}
+
 }  // namespace
+
+// 48 MB in and out and more: outputs go around the caches, in whole lines. A sample alone is far smaller.
+TEST_CASE("bits: outputs around the caches") {
+  for (const std::string& isa : isas()) {
+    const IsaScope scope(isa);
+    for (const Shape& shape : {Shape{1, 16, 3, 132101}, Shape{1, 7, 200, 4513}})
+      for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) check_whole_and_samples(shape, layout);
+  }
+}
 
 TEST_CASE("bits: any executor and number of threads") {
   for (const Case& c : large_cases()) {

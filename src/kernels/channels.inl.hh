@@ -43,6 +43,25 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
   }
 }
 
+static void running_entry(double count, bool biased, const double* mean, const double* m2,
+                          double* __restrict entry_mean, double* __restrict entry_var, int64_t channels) {
+  const double divisor = !biased && count >= 2 ? count - 1 : count;
+  for (int64_t c = 0; c < channels; ++c) {
+    entry_mean[c] = mean[c];
+    entry_var[c] = m2[c] / divisor;
+  }
+}
+
+template <class P>
+static void blend(double factor, const double* entry, void* running, int64_t channels) {
+  P* __restrict const values = static_cast<P*>(running);
+  if (factor == 0) return;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double old = static_cast<double>(values[c]);
+    values[c] = static_cast<P>(factor == 1 ? entry[c] : old + factor * (entry[c] - old));
+  }
+}
+
 // Parameters are copied this many at a time, so that a loop has no NULL to ask for.
 constexpr int64_t kParams = 64;
 

@@ -54,6 +54,9 @@ static constexpr KernelTable make_table(const char* name) {
   t.prepare_running[0][1] = prepare_running<float, double>;
   t.prepare_running[1][0] = prepare_running<double, float>;
   t.prepare_running[1][1] = prepare_running<double, double>;
+  t.running_entry = running_entry;
+  t.blend[0] = blend<float>;
+  t.blend[1] = blend<double>;
   t.prepare_gradient[0] = prepare_gradient<float>;
   t.prepare_gradient[1] = prepare_gradient<double>;
   return t;
