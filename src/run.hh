@@ -45,9 +45,9 @@ inline const void* advance(const void* array, int64_t elements, int64_t bytes) {
 }
 
 // From this traffic on, outputs go around the caches: they would only be evicted again, and every line of theirs would
-// be fetched first. 50 x 64 x 3136 (80 MB in and out) then takes 0.60 of the time in training on one thread, 0.81 on
-// two; at 51 MB and below, all in a last-level cache of 480 MB, it takes 0.94 to 1.05.
-constexpr int64_t kStreamedBytes = int64_t{48} << 20;
+// be fetched first. On one thread training takes 0.62 of the time at 80 MB (50 x 64 x 3136 planar), and 0.70 at 26 MB
+// (16 x 64 x 3136) where something else used the caches in between; where nothing did, up to 1.06.
+constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 /// What the steps of one call share.
 struct Run {

@@ -6,8 +6,7 @@
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
 #pragma once
 
-// Lanes worked on at once, so that rows are read in runs of 1 KB of f32: 8 classes x 256 lanes x 2 sums of f64 are 32
-// KB.
+// Lanes worked on at once, so that rows are read in runs of 1 KB of f32. Their sums, 8 classes x 2 in f64, are 32 KB.
 constexpr int64_t kTileLanes = 256;
 // Strips added to a sum between its load and its store: sums come from L1 or L2 for a quarter of the rows. With 4, and
 // runs of 1 KB, moments take 0.64 of the time that single strips in runs of 256 bytes take (1 x 256 x 3136, AVX-512 and
@@ -42,13 +41,12 @@ struct LaneMap {
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
   }
   int64_t class_slots() const { return octet_positions() / classes(); }
-  /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class; channel_stride to the next.
+  /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class.
   int64_t slot_at(int64_t slot, int64_t stride) const {
     if (family == kColumns) return slot * stride;
     if (family == kColumnsNarrow) return slot * channels;
     return slot / order.spatial * stride + slot % order.spatial;
   }
-  int64_t channel_stride() const { return family == kColumnsPlanar ? order.spatial : 1; }
 };
 
 /// Coefficient arrays in lane order, the first lane being channel c's. In channels-last they lie so already.

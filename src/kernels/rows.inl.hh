@@ -179,6 +179,13 @@ constexpr int64_t kLineBytes = 64;
 // A run of fewer elements has too large a part of its lines in common with others: those are better completed in cache.
 constexpr int64_t kStreamedRun = 128;
 
+/// Whether a run of output is worth storing around the cache: a long one, or nothing but whole lines.
+template <class T>
+static inline bool is_streamed(const T* to, int64_t count) {
+  const auto bytes = static_cast<uintptr_t>(count) * sizeof(T);
+  return to && (count >= kStreamedRun || (reinterpret_cast<uintptr_t>(to) | bytes) % kLineBytes == 0);
+}
+
 /// Elements before the next cache line.
 template <class T>
 static inline int64_t elements_to_line(const T* p) {
@@ -191,7 +198,7 @@ template <class Op, class CoefficientsAt>
 static inline void map_run(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t count,
                            bool stream, CoefficientsAt coefficients) {
   int64_t i = 0;
-  if (stream && to[0] && count >= kStreamedRun) {
+  if (stream && is_streamed(to[0], count)) {
     i = elements_to_line(to[0]);
     if (i > 0) map_part<Op>(from, to, 0, i, coefficients(0));
     i = map_lanes<Op, true>(from, to, i, count, coefficients);
