@@ -47,7 +47,12 @@ if(BNORM_SANITIZE)
   set(kernel_optimization -O1)
 endif()
 set(BNORM_KERNEL_OPTIMIZATION ${kernel_optimization} CACHE STRING "Optimization of the kernels in every build type")
-set(bnorm_kernel_flags ${BNORM_KERNEL_OPTIMIZATION} -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math
+# Nor without the forced inlining: flat kernels would take over 10 minutes and 4 GB each.
+set(kernel_inlining "")
+if(BNORM_SANITIZE)
+  set(kernel_inlining -DBNORM_IN_LOOP= -DBNORM_FLAT=static)
+endif()
+set(bnorm_kernel_flags ${BNORM_KERNEL_OPTIMIZATION} ${kernel_inlining} -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math
                        -fno-threadsafe-statics -fno-lto)
 
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS src/isa_list.inc)
