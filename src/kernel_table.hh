@@ -58,6 +58,11 @@ static inline int64_t strip_begin(const Order& o, int64_t strip) {
 
 static inline int64_t block_begin(const Order& o, int64_t block) { return strip_begin(o, block * kBlockStrips); }
 
+/// Positions of a block.
+static inline int64_t block_length(const Order& o, int64_t block) {
+  return block_begin(o, block + 1) - block_begin(o, block);
+}
+
 // ---------------------------------------------------------------------------------------------------- tiles --
 
 enum Tensor { kX, kY, kResidual, kDx, kDy, kDresidual, kTensors };
@@ -89,9 +94,10 @@ struct Tile {
   int64_t c0, c1, b0, b1, begin, end;
   View tensor[kTensors];  // data NULL: not given
   const void* coefficient[kCoefficients];
-  const double* mean;  // gradient sums: saved mean by channel
-  bool stream;         // maps: the first output goes around the cache
-  double lower;        // activation: z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
+  const double* mean;  // gradient sums: saved statistics by channel
+  const double* inv_std;
+  bool stream;   // maps: the first output goes around the cache
+  double lower;  // activation: z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).
   double* first;

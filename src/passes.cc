@@ -44,7 +44,7 @@ void merge_blocks(const Run& run, PartialKind kind, int64_t g, int64_t c0, int64
     merge_range(
         run.table(), kind, channels, 0, run.blocks(),
         [&](int64_t b, Partial& part) {
-          part.count = static_cast<double>(block_begin(run.order, b + 1) - block_begin(run.order, b));
+          part.count = static_cast<double>(block_length(run.order, b));
           std::memcpy(part.first, first + b * run.channels() + c, bytes);
           std::memcpy(part.second, second + b * run.channels() + c, bytes);
         },

@@ -35,7 +35,7 @@ bool run_pieces(const Workers& workers, int64_t n, const Body& body) {
 /// finish(g, c0, c1) runs once for all channels of each group, after their reduction and before their map.
 template <class Finish>
 bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
-  const Workers workers(run.call.executor, run.bytes());
+  const Workers workers(run.call.executor, run.bytes);
   if (passes.reduce) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
     if (cut.unit_parts() == 1) {

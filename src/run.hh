@@ -44,20 +44,15 @@ inline const void* advance(const void* array, int64_t elements, int64_t bytes) {
   return array ? static_cast<const char*>(array) + elements * bytes : nullptr;
 }
 
-// From this traffic on, outputs go around the caches: they would only be evicted again, and every line of theirs would
-// be fetched first. On one thread training takes 0.62 of the time at 80 MB (50 x 64 x 3136 planar), and 0.70 at 26 MB
-// (16 x 64 x 3136) where something else used the caches in between; where nothing did, up to 1.06.
-constexpr int64_t kStreamedBytes = int64_t{16} << 20;
-
 /// What the steps of one call share.
 struct Run {
   const Plan& plan;
   Call& call;
   Order order;
   Workspace w;
+  int64_t bytes;  // traffic of all tensors together
 
-  Run(const Plan& p, Call& c, void* memory)
-      : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(map_workspace(p, memory)) {}
+  Run(const Plan& p, Call& c, void* memory);
 
   const bnorm_desc& desc() const { return plan.desc; }
   const KernelTable& table() const { return *plan.table; }
@@ -72,14 +67,6 @@ struct Run {
     for (int k = 0; k < kCoefficients; ++k)
       to[k] = static_cast<char*>(w.coefficient[k]) + (g * channels() + c) * plan.arithmetic_bytes();
   }
-  /// Traffic of all tensors together.
-  int64_t bytes() const {
-    int64_t tensors = 0;
-    for (const void* t : call.tensor) tensors += t != nullptr;
-    return tensors * desc().groups * channels() * bytes_per_channel();
-  }
-  /// Whether outputs are better written around the caches than into them.
-  bool streams() const { return bytes() >= kStreamedBytes; }
   int64_t bytes_per_channel() const { return order.batch * order.spatial * plan.element_bytes(); }
 
   /// The piece's channels; neither blocks nor positions yet.

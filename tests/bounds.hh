@@ -10,18 +10,20 @@
 // y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
 // |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
 //
-// Moments, f64. D = max |x - mean|; pivot and deltas lie within 2 D. A chain has at most 64 summands, its fold 4
-// levels, and each summand 2 roundings: 70 w of the mean |d|. One merge of the tree (L levels) rounds delta, product
-// and sum. So  E_mean = w ((140 + 8 L) D + (L + 2) (|mean| + D)). M2 of a block is sum(d^2) - sum(d)^2 / n, both at
-// most n (2 D)^2, with 74 and 145 w; a merge adds 4 w of M2 and 5 w of delta^2; a wrong mean enters delta: E_var = w
-// (220 * 4 + 36 L + 4) D^2 + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), 3 w, then t. Running:
-// difference, product, sum in f64, then p, as often as there are updates.
+// Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A chain has at most 64 summands, its fold 4
+// levels, and each summand 2 roundings: 70 w of the mean |d|. Raw sums of f32 and bf16 data hold the mean too, as long
+// as it is at most 64 deviations: R = min(|mean|, 64 D), in place of the pivot. One merge of the tree (L levels) rounds
+// delta, product and sum. So  E_mean = w ((140 + 8 L) D + 70 R + (L + 2) (|mean| + D)). M2 of a block is
+// sum(d^2) - sum(d)^2 / n, both at most n ((2 D)^2 + R^2), with 74 and 145 w; a merge adds 4 w of M2 and 5 w of
+// delta^2; a wrong mean enters delta: E_var = w (220 (4 D^2 + R^2) + (36 L + 4) D^2) + 4 D E_mean + E_mean^2. inv_std:
+// half of E_var / (var + epsilon), 3 w, then t. Running: difference, product, sum in f64, then p, as often as there are
+// updates.
 //
 // Gradient sums: chains as above, L levels, G groups: dshift (70 + L + G) w of sum |dz|, dscale 4 w more of
-// sum |dz (x - mean)| |inv_std|; on storing p. Where |z| is below its own bound, ReLU's mask may fall either way: such
-// dy are added to the bounds.
-// dx = dz gain + ((x - center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w,
-// bias = -gain sum(dz) / M - (mean - center) slope with r + 3 w on the first term, 2 w on the second, u on storing.
+// sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where |z|
+// is below its own bound, ReLU's mask may fall either way: such dy are added to the bounds. dx = dz gain + ((x -
+// center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w, bias = -gain sum(dz) / M -
+// (mean - center) slope with r + 3 w on the first term, 2 w on the second, u on storing.
 #pragma once
 #include <algorithm>
 #include <cmath>

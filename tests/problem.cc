@@ -74,7 +74,7 @@ std::string describe(const Case& c) {
     << " stats " << types[c.stats] << " relu " << c.relu << " residual " << c.residual << " in_place " << c.in_place
     << " per_group " << c.params_per_group << " frozen " << c.frozen << " biased " << c.biased << " mode " << c.mode
     << " nulls " << c.nulls << " misalignment " << c.misalignment << " placement " << static_cast<int>(c.placement)
-    << " workspace " << c.give_workspace << " mu " << c.mu << " seed " << c.seed;
+    << " workspace " << c.give_workspace << " mu " << c.mu << " far " << c.far << " seed " << c.seed;
   return t.str();
 }
 
@@ -138,6 +138,9 @@ void Problem::make_inputs() {
   const int64_t params = case_.params_per_group ? channels : shape_.c;
   const int64_t running = case_.mode == BNORM_RUNNING_PER_GROUP ? channels : shape_.c;
   inputs_.x = make(elements, case_.data, case_.mu, case_.sigma);
+  for (size_t i = 0; case_.far != 0 && i < inputs_.x.size(); ++i)
+    if (static_cast<int64_t>(i) / shape_.s % shape_.c % 3 == 1)
+      inputs_.x[i] = rounded(case_.data, inputs_.x[i] + case_.far);
   inputs_.dy = make(elements, case_.data, 0.25, 1);
   if (case_.residual) inputs_.residual = make(elements, case_.data, 0, 1);
   inputs_.scale = make(params, case_.param, 1, 0.5);

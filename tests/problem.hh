@@ -49,11 +49,17 @@ struct Case {
   Placement placement = Placement::kHeap;
   Values values = Values::kNormal;
   double mu = 0, sigma = 1, epsilon = 1e-5, average_factor = 0.1;
+  double far = 0;  // added to x in every third channel: beside others, sums around a pivot
   uint64_t seed = 1;
 };
 
 /// Text that names a case in a failure.
 std::string describe(const Case& c);
+
+/// Whether gradient sums are taken of x itself, not x - mean (docs/numerics.md).
+inline bool is_raw(bnorm_type data, long double mean, long double inv_std) {
+  return data != BNORM_F64 && mean * inv_std <= 64 && mean * inv_std >= -64;
+}
 
 /// Logical values, [g][n][c][s] or [g][c]; empty where the case has none.
 struct Inputs {

@@ -56,6 +56,7 @@ class Backward {
   Sums sums(int64_t g, int64_t c) const {
     const Statistics s = statistics(g, c);
     const Affine a = affine(p_, g, c);
+    const bool raw = is_raw(p_.config().data, s.mean, s.inv_std);
     Sums r;
     Real size = 0, size_x = 0;
     for (int64_t n = 0; n < k_.n; ++n)
@@ -66,7 +67,7 @@ class Backward {
         r.dz += dz.dz;
         r.dz_x += dz.dz * d;
         size += std::fabs(dz.dz);
-        size_x += std::fabs(dz.dz * d);
+        size_x += raw ? std::fabs(dz.dz) * (std::fabs(d + s.mean) + std::fabs(s.mean)) : std::fabs(dz.dz * d);
         r.dz_error += dz.doubt;
         r.dz_x_error += dz.doubt * std::fabs(d);
       }

@@ -55,9 +55,11 @@ Moments moments(const Problem& p, int64_t g, int64_t c) {
     reach = std::max(reach, std::fabs(x - m.mean));
   });
   m.var = (squares - rest * rest / count) / count;
-  m.mean_error = kSecondOrder * kF64 * ((140 + 8 * levels) * reach + (levels + 2) * (std::fabs(m.mean) + reach));
-  m.var_error = kSecondOrder * kF64 * (884 + 36 * levels) * reach * reach + 4 * reach * m.mean_error +
-                (reach > 0 ? m.mean_error * m.mean_error : 0);
+  const Real raw = p.config().data == BNORM_F64 ? 0 : std::min(std::fabs(m.mean), 64 * reach);
+  m.mean_error =
+      kSecondOrder * kF64 * ((140 + 8 * levels) * reach + 70 * raw + (levels + 2) * (std::fabs(m.mean) + reach));
+  m.var_error = kSecondOrder * kF64 * ((884 + 36 * levels) * reach * reach + 220 * raw * raw) +
+                4 * reach * m.mean_error + (reach > 0 ? m.mean_error * m.mean_error : 0);
   return m;
 }
 

@@ -145,7 +145,7 @@ float normal(Random& random, double mu, double sigma) { return static_cast<float
 
 std::vector<Data> kinds(int64_t channels, int64_t count) {
   std::vector<Data> r;
-  for (const double mu : {0.0, 1.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7})
+  for (const double mu : {0.0, 1.0, 60.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7})
     r.push_back({"N(" + std::to_string(mu) + ", 1)", channels, count,
                  [=](Random& random, int64_t, int64_t) { return normal(random, mu, 1); }});
   r.push_back({"2^e + k/4", 22, count, [](Random& random, int64_t c, int64_t) {

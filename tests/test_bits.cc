@@ -57,6 +57,7 @@ std::vector<Case> small_cases() {
         c.relu = r.size() % 3 != 0;
         c.mode = BNORM_RUNNING_MEAN;
         c.mu = 3;
+        c.far = residual ? 1000 : 0;
         c.seed = r.size() + 11;
         r.push_back(c);
       }

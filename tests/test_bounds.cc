@@ -91,13 +91,14 @@ Exact gradient_of_z(const Problem& p, size_t i) {
 }
 
 Sums sums(const Channel& k) {
+  const bool raw = is_raw(k.p.config().data, k.mean.convert_to<double>(), k.inv_std.convert_to<double>());
   Sums r;
   k.each([&](size_t i) {
     const Exact dz = gradient_of_z(k.p, i), term = dz * (Exact(k.p.inputs().x[i]) - k.mean);
     r.dz += dz;
     r.dz_x += term;
     r.size_dz += size(dz);
-    r.size_dz_x += size(term);
+    r.size_dz_x += raw ? size(dz * Exact(k.p.inputs().x[i])) + size(dz * k.mean) : size(term);
   });
   for (int64_t blocks = (k.p.shape().count() + 511) / 512; blocks > 1; blocks = (blocks + 1) / 2) ++r.additions;
   return r;

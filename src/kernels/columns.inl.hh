@@ -49,38 +49,72 @@ struct LaneMap {
   }
 };
 
+/// The channels' values by lane, zeros up to a multiple of 16.
+template <class V, Family family>
+static inline const V* spread(const V* from, V* to, const LaneMap<family>& map, int64_t lanes) {
+  const int64_t period = family == kColumnsNarrow ? map.channels : lanes;
+  const int64_t positions = family == kColumnsPlanar ? map.order.spatial : 1;
+  int64_t l = 0;
+  for (int64_t j = 0; l < lanes && l < period; ++j)
+    for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
+  for (; l < lanes; ++l) to[l] = to[l - period];
+  for (; l % 16 != 0; ++l) to[l] = 0;
+  return to;
+}
+
 /// Coefficient arrays in lane order, the first lane being channel c's. In channels-last they lie so already.
 template <class Op, Family family>
 struct LaneArrays {
   using A = typename Op::A;
-  double mean[kPatternLanes];
   A value[kCoefficients][kPatternLanes];
   CoefficientArrays<A> arrays;
 
   LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t lanes) : arrays(arrays_of<A>(t)) {
-    constexpr int begin = Op::coefficient_begin, end = Op::coefficient_end;
-    if constexpr (family == kColumns) {
-      if (arrays.mean) arrays.mean += c;
-      for (int k = begin; k < end; ++k) arrays.value[k] += c;
-    } else {
-      if constexpr (Op::uses_mean)
-        if (arrays.mean) arrays.mean = spread(arrays.mean + c, mean, map, lanes);
-      for (int k = begin; k < end; ++k) arrays.value[k] = spread(arrays.value[k] + c, value[k], map, lanes);
+    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) {
+      arrays.value[k] += c;
+      if constexpr (family != kColumns) arrays.value[k] = spread(arrays.value[k], value[k], map, lanes);
     }
   }
+};
 
-  /// The channels' values by lane, zeros up to a multiple of 16.
-  template <class V>
-  static const V* spread(const V* from, V* to, const LaneMap<family>& map, int64_t lanes) {
-    const int64_t period = family == kColumnsNarrow ? map.channels : lanes;
-    const int64_t positions = family == kColumnsPlanar ? map.order.spatial : 1;
-    int64_t l = 0;
-    for (int64_t j = 0; l < lanes && l < period; ++j)
-      for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
-    for (; l < lanes; ++l) to[l] = to[l - period];
-    for (; l % 16 != 0; ++l) to[l] = 0;
-    return to;
+/// Groups of 16 lanes, by their first.
+struct LaneGroups {
+  int64_t count = 0;
+  int64_t first[kPatternLanes / 16];
+
+  void add(int64_t l) { first[count++] = l; }
+};
+
+/// The pivots of a tile in lane order, and the groups of lanes without and with any.
+template <class Op, Family family>
+struct LanePivots {
+  double lane[kPatternLanes];
+  LaneGroups raw, centered;
+
+  LanePivots(const double* pivot, bool any, const LaneMap<family>& map, int64_t lanes) {
+    if (any) spread(pivot, lane, map, lanes);
+    for (int64_t l = 0; l < lanes; l += 16) {
+      int64_t found = Op::always_centered;
+      for (int64_t i = 0; any && i < 16; ++i) found += lane[l + i] != 0;
+      (found > 0 ? centered : raw).add(l);
+    }
   }
+};
+
+/// The running sums of a tile: of class k and lane l at [k * stride + l].
+struct LaneSums {
+  alignas(64) double first[kOctet * kTileLanes];
+  alignas(64) double second[kOctet * kTileLanes];
+  int64_t stride;
+
+  void clear(const LaneGroups& groups, int64_t classes) {
+    for (int64_t k = 0; k < classes; ++k)
+      for (int64_t i = 0; i < groups.count; ++i) {
+        zero().store(first + k * stride + groups.first[i]);
+        zero().store(second + k * stride + groups.first[i]);
+      }
+  }
+  static Lanes<double> zero() { return Lanes<double>::broadcast(0); }
 };
 
 /// Where the rows of a strip lie: that of class k in octet h is class_offset[k] + h * octet_offset behind the first.
@@ -114,8 +148,7 @@ struct StripRows {
   int64_t go_to(int64_t strip) {
     const Order& o = map.order;
     const bool wide = o.strips_per_sample > 0;
-    const int64_t n = wide ? strip / o.strips_per_sample : strip * 2 * o.octet_samples;
-    const int64_t s = wide ? strip % o.strips_per_sample * kStrip : 0;
+    const auto [n, s] = strip_position(o, strip);
     for (int r = 0; r < reads; ++r) base[r] = at<T>(*view[r], n, channel, s);
     for (int64_t h = 0; h < 2; ++h) {
       const int64_t positions = wide ? o.spatial - s - h * kOctet : (o.batch - n - h * o.octet_samples) * o.spatial;
@@ -127,63 +160,53 @@ struct StripRows {
   }
 };
 
-/// Summands of a row's next 16 lanes, of which `left` exist. The others count 0, as their coefficients are 0 too.
-template <class Op>
-static inline BNORM_IN_LOOP Summands row_summands(const typename Op::Type* const* from, int64_t left,
-                                                  const Coefficients<typename Op::A>& k) {
+/// Adds the rows of class k to the sums of 16 lanes from l on: of some whole strips, one behind the other, or of one
+/// that may lack rows or parts of rows. Unless `full`, only `left` lanes exist; the others count 0, as their pivots are
+/// 0 too. A row that does not exist counts 0: it is left out, which gives the same bits, since a sum is never -0.
+template <class Op, Family family, bool centered, bool full>
+static inline BNORM_IN_LOOP void add_rows(const StripRows<Op, family>& rows, int64_t strips, int64_t k, int64_t l,
+                                          int64_t left, const CoefficientArrays<typename Op::A>& arrays,
+                                          const double* pivot, double* first, double* second) {
   using In = Input<typename Op::Type>;
   constexpr int reads = Op::read_count;
-  In in[reads];
-  if (left >= 16)
-    each<0, reads>([&](auto r) { in[r] = In::load(from[r]); });
-  else
-    each<0, reads>([&](auto r) { in[r] = In::load_first(from[r], left); });
-  return Op::summands(in, k);
-}
-
-/// Adds the rows of class k to the sums of 16 lanes from l on, of which `left` exist: in some strips, one behind the
-/// other. A row that does not exist counts 0: it is left out, which gives the same bits, since a sum is never -0. Only
-/// a strip on its own may lack rows or parts of rows.
-template <class Op, Family family, int strips>
-static inline BNORM_IN_LOOP void add_rows(const StripRows<Op, family>& rows, int64_t k, int64_t l, int64_t left,
-                                          const CoefficientArrays<typename Op::A>& arrays, double* first,
-                                          double* second) {
-  constexpr int reads = Op::read_count;
-  const auto coefficients = load_coefficients<Op>(arrays, l, left);
-  const auto summands = [&](int64_t strip, int64_t octet) BNORM_IN_LOOP {
-    const typename Op::Type* row[reads];
-    for (int r = 0; r < reads; ++r)
-      row[r] = rows.base[r] + rows.class_offset[r][k] + l + (2 * strip + octet) * rows.octet_offset[r];
-    if (strips > 1 || family != kColumnsNarrow) return row_summands<Op>(row, left, coefficients);
-    const int64_t width = rows.width[octet] - l;
-    const Summands a = row_summands<Op>(row, width, coefficients);
-    return Summands{keep(a.first, width, width - 8), keep(a.second, width, width - 8)};
+  constexpr bool exact = Op::template exact<centered>;
+  const auto coefficients = load_coefficients<Op>(arrays, l, full ? 16 : left);
+  const auto pivots = Lanes<double>::load(pivot);
+  const auto terms = [&](int64_t octet) BNORM_IN_LOOP {
+    In in[reads];
+    const int64_t width = family == kColumnsNarrow ? rows.width[octet % 2] - l : left;
+    each<0, reads>([&](auto r) BNORM_IN_LOOP {
+      const auto* const from = rows.base[r] + rows.class_offset[r][k] + l + octet * rows.octet_offset[r];
+      in[r] = full ? In::load(from) : In::load_first(from, width);
+    });
+    const auto a = Op::template terms<centered>(in, coefficients, pivots);
+    return family == kColumnsNarrow && !full ? keep<centered>(a, width, width - 8) : a;
   };
-  Lanes<double> sum = Lanes<double>::load(first), sum_2 = Lanes<double>::load(second);
-  each<0, strips>([&](auto j) BNORM_IN_LOOP {
-    Summands a = summands(j, 0);
-    if (strips > 1 || k < rows.classes[1]) {
-      const Summands b = summands(j, 1);
-      a.first = a.first + b.first;
-      a.second = a.second + b.second;
-    }
-    sum = sum + a.first;
-    sum_2 = sum_2 + a.second;
-  });
-  sum.store(first);
-  sum_2.store(second);
+  Sums<Lanes<double>> sums = {Lanes<double>::load(first), Lanes<double>::load(second)};
+  if (k < rows.classes[1])
+    for (int64_t j = 0; j < strips; ++j) sums.template grow<exact>(terms(2 * j), terms(2 * j + 1));
+  else
+    sums.grow(terms(0));
+  sums.first.store(first);
+  sums.second.store(second);
 }
 
-/// Adds all rows of some strips.
-template <class Op, Family family, int strips>
-static inline void add_strips(const StripRows<Op, family>& rows, int64_t stride,
-                              const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
-  for (int64_t k = 0; k < rows.classes[0]; ++k, first += stride, second += stride) {
-    int64_t l = 0;
-    if (strips > 1)
-      for (; l + 16 <= rows.lanes; l += 16) add_rows<Op, family, strips>(rows, k, l, 16, arrays, first + l, second + l);
-    for (; l < rows.lanes; l += 16)
-      add_rows<Op, family, strips>(rows, k, l, rows.lanes - l, arrays, first + l, second + l);
+/// Adds all rows of some strips, in some groups of lanes.
+template <class Op, Family family, bool centered>
+static inline void add_strips(const StripRows<Op, family>& rows, int64_t strips,
+                              const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
+                              const LaneGroups& groups, LaneSums& sums) {
+  const int64_t full = rows.lanes < rows.width[1] ? rows.lanes : rows.width[1];
+  for (int64_t k = 0; k < rows.classes[0]; ++k) {
+    double* const first = sums.first + k * sums.stride;
+    double* const second = sums.second + k * sums.stride;
+    for (int64_t i = 0; i < groups.count; ++i) {
+      const int64_t l = groups.first[i], left = rows.lanes - l;
+      if (l + 16 <= full)
+        add_rows<Op, family, centered, true>(rows, strips, k, l, 16, arrays, pivot + l, first + l, second + l);
+      else
+        add_rows<Op, family, centered, false>(rows, strips, k, l, left, arrays, pivot + l, first + l, second + l);
+    }
   }
 }
 
@@ -201,63 +224,54 @@ static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int6
     for (int64_t j = 0; j < channels; ++j) result[j] = fold([&](const double* p) { return p[j * map.order.spatial]; });
   } else {
     for (int64_t j = 0; j < channels; j += 16)
-      fold([&](const double* p) { return Lanes<double>::load(p + j); }).store_first(result + j, channels - j);
+      Element<double>::store_first(result + j, fold([&](const double* p) { return Lanes<double>::load(p + j); }),
+                                   channels - j);
   }
 }
 
-/// The pivots of the channels [c, c + channels): their values at p.
-template <class T, Family family>
-static inline void load_pivots(const View& x, Position p, int64_t c, int64_t channels, double* pivot) {
-  const T* const from = at<T>(x, p.n, c, p.s);
-  const int64_t step = family == kColumnsPlanar ? x.c : 1;
-  for (int64_t j = 0; j < channels; ++j) pivot[j] = Element<T>::widen_one(from[j * step]);
-}
-
-/// Adds the strips [begin, end) to zeroed sums; returns how many slots of a channel they fill, all 8 or the first ones.
-template <class Op, Family family>
-static inline int64_t add_block(StripRows<Op, family>& rows, int64_t begin, int64_t end, int64_t stride,
-                                const CoefficientArrays<typename Op::A>& arrays, double* first, double* second) {
-  int64_t whole = rows.go_to(begin);
-  const int64_t classes = end - begin == 1 ? rows.classes[0] : rows.map.classes();
-  for (int64_t i = 0; i < classes * stride; ++i) first[i] = second[i] = 0;
-  while (begin < end) {
-    const bool join = kJoinedStrips > 1 && whole >= kJoinedStrips && end - begin >= kJoinedStrips;
-    if (join)
-      add_strips<Op, family, kJoinedStrips>(rows, stride, arrays, first, second);
-    else
-      add_strips<Op, family, 1>(rows, stride, arrays, first, second);
-    begin += join ? kJoinedStrips : 1;
-    if (begin < end) whole = rows.go_to(begin);
+/// Adds the strips [begin, end) in some groups of lanes.
+template <class Op, Family family, bool centered>
+static inline void add_block(StripRows<Op, family>& rows, int64_t begin, int64_t end,
+                             const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
+                             const LaneGroups& groups, LaneSums& sums) {
+  if (groups.count == 0) return;
+  for (int64_t strips = 0; begin < end; begin += strips) {
+    const int64_t whole = rows.go_to(begin), most = end - begin < kJoinedStrips ? end - begin : kJoinedStrips;
+    strips = whole == 0 ? 1 : (whole < most ? whole : most);
+    add_strips<Op, family, centered>(rows, strips, arrays, pivot, groups, sums);
   }
-  return classes * rows.map.class_slots();
 }
 
 /// Reduces one block for the channels [c, c + channels), one tile of lanes.
 template <class Op, Family family>
 static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t channels, int64_t b,
-                               LaneArrays<Op, family>& coefficients) {
-  const int64_t lanes = map.tile_lanes(channels), stride = (lanes + 15) / 16 * 16;
-  const Position begin = strip_position(t.order, b * kBlockStrips);
-  const int64_t count = block_begin(t.order, b + 1) - (begin.n * t.order.spatial + begin.s);
-  const int64_t strips = strip_count(t.order), end = (b + 1) * kBlockStrips;
-  double pivot[kTileLanes];
+                               const LaneArrays<Op, family>& coefficients) {
+  const int64_t lanes = map.tile_lanes(channels), strips = strip_count(t.order);
+  const int64_t begin = b * kBlockStrips, end = begin + kBlockStrips < strips ? begin + kBlockStrips : strips;
+  const auto count = static_cast<double>(block_length(t.order, b));
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
   StripRows<Op, family> rows(t, map, c, lanes);
-  for (int pass = 0; pass < Op::passes; ++pass) {
-    if constexpr (Op::takes_pivot) {
-      if (pass == 0)
-        load_pivots<typename Op::Type, family>(t.tensor[kX], begin, c, channels, pivot);
-      else
-        __builtin_memcpy(pivot, first, static_cast<size_t>(channels) * sizeof *pivot);
-      coefficients.arrays.mean = coefficients.spread(pivot, coefficients.mean, map, lanes);
-    }
-    alignas(64) double sums[2][kOctet * kTileLanes];
-    const int64_t slots =
-        add_block(rows, b * kBlockStrips, end < strips ? end : strips, stride, coefficients.arrays, sums[0], sums[1]);
-    fold_slots(map, channels, slots, stride, sums[0], first);
-    fold_slots(map, channels, slots, stride, sums[1], second);
-    Op::finish(static_cast<double>(count), pivot, first, second, channels);
+  rows.go_to(begin);
+  // All 8 slots of a channel, or the first ones.
+  const int64_t classes = end - begin == 1 ? rows.classes[0] : map.classes();
+  LaneSums sums;
+  sums.stride = (lanes + 15) / 16 * 16;
+  double pivot[kTileLanes];
+  bool any = Op::first_pivots(t, c, channels, b, pivot);
+  for (bool again = false;; again = true) {
+    const LanePivots<Op, family> pivots(pivot, any, map, lanes);
+    if (!again) sums.clear(pivots.raw, classes);
+    sums.clear(pivots.centered, classes);
+    if constexpr (!Op::always_centered)
+      if (!again) add_block<Op, family, false>(rows, begin, end, coefficients.arrays, pivots.lane, pivots.raw, sums);
+    add_block<Op, family, true>(rows, begin, end, coefficients.arrays, pivots.lane, pivots.centered, sums);
+    fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.first, first);
+    fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.second, second);
+    Op::finish(t, c, count, pivot, first, second, channels);
+    if (again) return;
+    any = Op::second_pivots(count, first, second, channels, pivot);
+    if (!any) return;
   }
 }
 
@@ -267,53 +281,76 @@ BNORM_FLAT void reduce_columns(const Tile& t) {
   const int64_t step = map.tile_channels();
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t channels = t.c1 - c < step ? t.c1 - c : step;
-    LaneArrays<Op, family> coefficients(t, map, c, map.tile_lanes(channels));
+    const LaneArrays<Op, family> coefficients(t, map, c, map.tile_lanes(channels));
     for (int64_t b = t.b0; b < t.b1; ++b) reduce_tile<Op>(t, map, c, channels, b, coefficients);
+  }
+}
+
+// Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time. Long
+// rows lose more by reading several places of memory at once, most of all where those are a multiple of 4 KB apart.
+constexpr int64_t kMappedRows = 4;
+constexpr int64_t kMappedLanes = 128;
+
+/// `rows` rows of `lanes` lanes, `stride` apart, under the same coefficients.
+template <class Op>
+static inline void map_lane_rows(const Tile& t, Cursor<Op> row, int64_t View::*stride, int64_t rows, int64_t lanes,
+                                 const CoefficientArrays<typename Op::A>& arrays) {
+  const auto coefficients = [&](int64_t l) { return load_coefficients<Op>(arrays, l, lanes - l); };
+  const bool joins = !t.stream && lanes <= kMappedLanes;
+  for (int64_t joined; rows > 0; rows -= joined) {
+    joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
+    for (int64_t l = 0; joins && l < lanes; l += 16) {
+      const auto k = coefficients(l);
+      Cursor<Op> part = row;
+      for (int64_t i = 0; i < joined; ++i, part.advance(t, stride)) {
+        if (lanes - l >= 16)
+          map_full<Op, false>(part.from, part.to, l, k);
+        else
+          map_part<Op>(part.from, part.to, l, lanes - l, k);
+      }
+    }
+    if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients);
+    for (int64_t i = 0; i < joined; ++i) row.advance(t, stride);
   }
 }
 
 /// Channels-last: row by row through memory.
 template <class Op>
 BNORM_FLAT void map_columns(const Tile& t) {
+  const int64_t lanes = t.c1 - t.c0;
   const LaneMap<kColumns> map(t);
-  const LaneArrays<Op, kColumns> coefficients(t, map, t.c0, t.c1 - t.c0);
-  each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
-    Cursor<Op> row(t, n, t.c0, s0);
-    for (int64_t s = s0; s < s1; ++s, row.advance(t, &View::s))
-      map_run<Op>(row.from, row.to, t.c1 - t.c0, t.stream,
-                  [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, t.c1 - t.c0 - l); });
+  const LaneArrays<Op, kColumns> coefficients(t, map, t.c0, lanes);
+  // With one position a sample, samples are rows of a single run.
+  const bool dense = t.order.spatial == 1;
+  const Position begin = dense ? Position{0, t.begin} : first_position(t);
+  each_run(dense ? t.end : t.order.spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
+    const Cursor<Op> row(t, dense ? s0 : n, t.c0, dense ? 0 : s0);
+    map_lane_rows(t, row, dense ? &View::n : &View::s, s1 - s0, lanes, coefficients.arrays);
   });
-  if (t.stream) finish_stores();
 }
 
 /// Narrow channels-last: one run of memory under a pattern of 16 positions x C coefficients.
 template <class Op>
 static void map_columns_narrow(const Tile& t) {
   const LaneMap<kColumnsNarrow> map(t);
-  const int64_t pattern = 16 * t.channels, spatial = t.order.spatial;
+  const int64_t pattern = 16 * t.channels;
   const LaneArrays<Op, kColumnsNarrow> coefficients(t, map, 0, pattern);
   const int64_t count = (t.end - t.begin) * t.channels;
-  Cursor<Op> run(t, t.begin / spatial, 0, t.begin % spatial);
+  const Position begin = first_position(t);
+  Cursor<Op> run(t, begin.n, 0, begin.s);
   for (int64_t i = 0; i < count; i += pattern, run.advance(pattern))
     map_run<Op>(run.from, run.to, count - i < pattern ? count - i : pattern, t.stream,
                 [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, pattern - l); });
-  if (t.stream) finish_stores();
 }
 
 /// Planar with few positions: sample by sample under a tile of (channel, position) coefficients.
 template <class Op>
 static void map_columns_planar(const Tile& t) {
   const LaneMap<kColumnsPlanar> map(t);
-  const int64_t spatial = t.order.spatial, step = map.tile_channels();
-  const int64_t n0 = t.begin / spatial, n1 = t.end / spatial;
+  const int64_t spatial = t.order.spatial, step = map.tile_channels(), n = t.begin / spatial;
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t lanes = (t.c1 - c < step ? t.c1 - c : step) * spatial;
     const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c, lanes);
-    for (int64_t n = n0; n < n1; ++n) {
-      const Cursor<Op> row(t, n, c, 0);
-      map_run<Op>(row.from, row.to, lanes, t.stream,
-                  [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, lanes - l); });
-    }
+    map_lane_rows(t, Cursor<Op>(t, n, c, 0), &View::n, t.end / spatial - n, lanes, coefficients.arrays);
   }
-  if (t.stream) finish_stores();
 }

@@ -7,11 +7,22 @@ struct Bf16 {
   uint16_t bits;
 };
 
+// Not inlined: the parts of runs are few, and their loops would make a third of all kernels.
+template <class T>
+static __attribute__((noinline)) void copy_first(const T* from, T* to, int64_t n) {
+  for (int64_t i = 0; i < n && i < 16; ++i) to[i] = from[i];
+}
+
 template <class T>
 struct Element {  // f32 and f64 are their own arithmetic type
   using Arithmetic = T;
   static Lanes<T> load(const T* p) { return Lanes<T>::load(p); }
-  static Lanes<T> load_first(const T* p, int64_t n) { return Lanes<T>::load_first(p, n); }
+  static Lanes<T> load_first(const T* p, int64_t n) {
+    if constexpr (kMaskedMoves) return Lanes<T>::load_first(p, n);
+    T buffer[16] = {};
+    copy_first(p, buffer, n);
+    return load(buffer);
+  }
   static Lanes<double> load_wide(const T* p) {
     if constexpr (sizeof(T) == sizeof(double))
       return load(p);
@@ -20,11 +31,16 @@ struct Element {  // f32 and f64 are their own arithmetic type
   }
   static void store(T* p, const Lanes<T>& a) { a.store(p); }
   static void stream(T* p, const Lanes<T>& a) { a.stream(p); }
-  static void store_first(T* p, const Lanes<T>& a, int64_t n) { a.store_first(p, n); }
+  static void store_first(T* p, const Lanes<T>& a, int64_t n) {
+    if constexpr (kMaskedMoves) return a.store_first(p, n);
+    T buffer[16];
+    a.store(buffer);
+    copy_first(buffer, p, n);
+  }
   static double widen_one(T x) { return static_cast<double>(x); }
 };
 
-// The two conversions, for one element or a vector of them.
+// The two conversions, for vectors of elements.
 
 template <class Words, class Halves>
 static inline Words bits_from_bf16(Halves x) {
@@ -59,11 +75,6 @@ static inline void store_bf16(Bf16* p, const Pair<Half>& a) {
   store_bf16(p + Half::size, a.hi);
 }
 
-// Not inlined: the parts of runs are few, and their loops would make a third of all kernels.
-static __attribute__((noinline)) void copy_first(const Bf16* from, Bf16* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = from[i];
-}
-
 template <>
 struct Element<Bf16> {
   using Arithmetic = float;
@@ -75,7 +86,7 @@ struct Element<Bf16> {
   }
   static Lanes<float> load_first(const Bf16* p, int64_t n) {
     Bf16 buffer[16] = {};
-    copy_first(p, buffer, n < 16 ? n : 16);
+    copy_first(p, buffer, n);
     return load(buffer);
   }
   static Lanes<double> load_wide(const Bf16* p) { return widen(load(p)); }
@@ -84,7 +95,7 @@ struct Element<Bf16> {
   static void store_first(Bf16* p, const Lanes<float>& a, int64_t n) {
     Bf16 buffer[16];
     store(buffer, a);
-    copy_first(buffer, p, n < 16 ? n : 16);
+    copy_first(buffer, p, n);
   }
   static double widen_one(Bf16 x) {
     return static_cast<double>(__builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16));

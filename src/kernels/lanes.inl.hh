@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 16 lanes of f32 or f64 on every ISA: a binary tree of registers. The same operations on every lane, body and tail,
-// give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA").
+// give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA") but
+// where the product is exact.
 #pragma once
 
 #ifndef BNORM_IN_LOOP
@@ -54,7 +55,7 @@ struct Pair {
     lo.stream(p);
     hi.stream(p + Half::size);
   }
-  /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0.
+  /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0. If kMaskedMoves.
   static Pair load_first(const Element* p, int64_t n) {
     return {Half::load_first(p, n), Half::load_first(p + Half::size, n - Half::size)};
   }
@@ -65,6 +66,10 @@ struct Pair {
   Pair operator+(const Pair& b) const { return {lo + b.lo, hi + b.hi}; }
   Pair operator-(const Pair& b) const { return {lo - b.lo, hi - b.hi}; }
   Pair operator*(const Pair& b) const { return {lo * b.lo, hi * b.hi}; }
+  /// a * b + c where a * b has no rounding: fused where the CPU can.
+  static Pair exact_product_plus(const Pair& a, const Pair& b, const Pair& c) {
+    return {Half::exact_product_plus(a.lo, b.lo, c.lo), Half::exact_product_plus(a.hi, b.hi, c.hi)};
+  }
   /// a < b ? yes : no in every lane; false for NaN.
   static Pair less_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
     return {Half::less_select(a.lo, b.lo, yes.lo, no.lo), Half::less_select(a.hi, b.hi, yes.hi, no.hi)};
@@ -98,9 +103,6 @@ static inline const Lanes<double>& widen(const Lanes<double>& a) { return a; }
 
 /// 8 lanes of f64: one octet of a strip, or the running sums of one channel.
 using Octet = Tree<double, 8>::type;
-
-/// Octet 0 + octet 1 of a strip.
-static inline Octet octet_sum(const Lanes<double>& strip) { return strip.lo + strip.hi; }
 
 /// Zeroes the lanes from n on.
 static inline Octet keep_first(const Octet& a, int64_t n) {

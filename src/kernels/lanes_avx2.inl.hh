@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::avx2;
+constexpr bool kMaskedMoves = true;
 
 // Masked moves touch no byte of a lane that is off.
 static inline __m256i first_of_8(int64_t n) {
@@ -16,6 +17,8 @@ static inline void store_masked(double* p, __m256d v, int64_t n) { _mm256_maskst
 
 // From memory, since a register's upper half takes a move of its own.
 static inline __m256d load_widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+
+static inline __m256d multiply_add(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 
 static inline void store_around_cache(float* p, __m256 v) { _mm256_stream_ps(p, v); }
 static inline void store_around_cache(double* p, __m256d v) { _mm256_stream_pd(p, v); }

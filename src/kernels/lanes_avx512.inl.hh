@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::avx512bw;
+constexpr bool kMaskedMoves = true;
 
 // Masked moves touch no byte of a lane that is off.
 static inline unsigned first_of(int64_t n, int64_t size) {
@@ -16,6 +17,8 @@ static inline void store_masked(double* p, __m512d v, int64_t n) { _mm512_mask_s
 
 // From memory, since a register's upper half takes a move of its own.
 static inline __m512d load_widened(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+
+static inline __m512d multiply_add(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 
 static inline void store_around_cache(float* p, __m512 v) { _mm512_stream_ps(p, v); }
 static inline void store_around_cache(double* p, __m512d v) { _mm512_stream_pd(p, v); }

@@ -2,6 +2,8 @@
 // Part as one scalar: plain C++, the oracle of the other ISAs.
 #pragma once
 
+constexpr bool kMaskedMoves = false;
+
 template <class To, class From>
 static inline To convert_elements(From x) {
   return static_cast<To>(x);
@@ -22,13 +24,10 @@ struct Part {
   static Part load_wide(const float* p) { return {static_cast<T>(*p)}; }
   void store(T* p) const { *p = v; }
   void stream(T* p) const { *p = v; }
-  static Part load_first(const T* p, int64_t n) { return {n > 0 ? *p : T(0)}; }
-  void store_first(T* p, int64_t n) const {
-    if (n > 0) *p = v;
-  }
   Part operator+(const Part& b) const { return {v + b.v}; }
   Part operator-(const Part& b) const { return {v - b.v}; }
   Part operator*(const Part& b) const { return {v * b.v}; }
+  static Part exact_product_plus(const Part& a, const Part& b, const Part& c) { return {a.v * b.v + c.v}; }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {a.v < b.v ? yes.v : no.v};
   }

@@ -1,21 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch`, load_widened (a register of
-// f64 from f32 in memory), store_around_cache and finish_stores (what follows is seen later than those stores), and
-// perhaps masked moves of its own: load_masked and store_masked for both types.
+// Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch` and, on its registers:
+// load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), store_around_cache, finish_stores
+// (what follows is seen later than those stores); kMaskedMoves and, if true, load_masked and store_masked of both
+// types.
 #pragma once
-
-template <class T>
-static inline auto load_masked(const T* p, int64_t n) {
-  T buffer[xsimd::batch<T, Arch>::size] = {};
-  for (int64_t i = 0; i < static_cast<int64_t>(xsimd::batch<T, Arch>::size) && i < n; ++i) buffer[i] = p[i];
-  return xsimd::batch<T, Arch>::load_unaligned(buffer);
-}
-template <class T, class Register>
-static inline void store_masked(T* p, Register v, int64_t n) {
-  T buffer[xsimd::batch<T, Arch>::size];
-  xsimd::batch<T, Arch>(v).store_unaligned(buffer);
-  for (int64_t i = 0; i < static_cast<int64_t>(xsimd::batch<T, Arch>::size) && i < n; ++i) p[i] = buffer[i];
-}
 
 /// Vectors of integers, element by element.
 template <class To, class From>
@@ -53,6 +41,9 @@ struct Part {
   Part operator+(const Part& b) const { return {v + b.v}; }
   Part operator-(const Part& b) const { return {v - b.v}; }
   Part operator*(const Part& b) const { return {v * b.v}; }
+  static Part exact_product_plus(const Part& a, const Part& b, const Part& c) {
+    return {Batch(multiply_add(a.v.data, b.v.data, c.v.data))};
+  }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {xsimd::select(a.v < b.v, yes.v, no.v)};
   }

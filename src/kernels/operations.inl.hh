@@ -3,10 +3,14 @@
 // Gradient). The families (rows, columns, scattered) bring the lanes and coefficients.
 #pragma once
 
+template <class T>
+static inline T* at(const View& v, int64_t n, int64_t c, int64_t s) {
+  return static_cast<T*>(v.data) + (n * v.n + c * v.c + s * v.s);
+}
+
 /// Coefficients of 16 lanes; an operation loads those it names, the compiler drops the rest.
 template <class A>
 struct Coefficients {
-  Lanes<double> mean;
   Lanes<A> value[kCoefficients];
   Lanes<A> lower;
 };
@@ -14,7 +18,6 @@ struct Coefficients {
 /// Coefficient arrays, indexed by channel or by lane.
 template <class A>
 struct CoefficientArrays {
-  const double* mean;
   const A* value[kCoefficients];
   A lower;
 };
@@ -22,7 +25,6 @@ struct CoefficientArrays {
 template <class A>
 static inline CoefficientArrays<A> arrays_of(const Tile& t) {
   CoefficientArrays<A> r;
-  r.mean = t.mean;
   for (int k = 0; k < kCoefficients; ++k) r.value[k] = static_cast<const A*>(t.coefficient[k]);
   r.lower = static_cast<A>(t.lower);
   return r;
@@ -32,7 +34,6 @@ static inline CoefficientArrays<A> arrays_of(const Tile& t) {
 template <class Op, class A>
 static inline Coefficients<A> broadcast_coefficients(const CoefficientArrays<A>& from, int64_t c) {
   Coefficients<A> r;
-  if constexpr (Op::uses_mean) r.mean = Lanes<double>::broadcast(from.mean[c]);
   each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) { r.value[k] = Lanes<A>::broadcast(from.value[k][c]); });
   r.lower = Lanes<A>::broadcast(from.lower);
   return r;
@@ -44,14 +45,9 @@ template <class Op, class A>
 static inline BNORM_IN_LOOP Coefficients<A> load_coefficients(const CoefficientArrays<A>& from, int64_t l,
                                                               int64_t left) {
   Coefficients<A> r;
-  if (left >= 16) {
-    if constexpr (Op::uses_mean) r.mean = Lanes<double>::load(from.mean + l);
-    each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) { r.value[k] = Lanes<A>::load(from.value[k] + l); });
-  } else {
-    if constexpr (Op::uses_mean) r.mean = Lanes<double>::load_first(from.mean + l, left);
-    each<Op::coefficient_begin, Op::coefficient_end>(
-        [&](auto k) { r.value[k] = Lanes<A>::load_first(from.value[k] + l, left); });
-  }
+  each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) {
+    r.value[k] = left >= 16 ? Lanes<A>::load(from.value[k] + l) : Element<A>::load_first(from.value[k] + l, left);
+  });
   r.lower = Lanes<A>::broadcast(from.lower);
   return r;
 }
@@ -61,9 +57,32 @@ static inline Lanes<A> normalized(const Lanes<A>& x, const Coefficients<A>& k) {
   return (x - k.value[kCenter]) * k.value[kGain] + k.value[kOffset];
 }
 
-/// Two summands of each lane, f64.
-struct Summands {
-  Lanes<double> first, second;
+/// What a reduction takes from each lane, f64: it sums `term`, and `term * factor`.
+template <class V>
+struct Terms {
+  V term, factor;
+};
+
+/// The two running sums.
+template <class V>
+struct Sums {
+  V first, second;
+
+  static Sums zero() { return {V::broadcast(0), V::broadcast(0)}; }
+
+  /// Grows by both octets of a strip. `exact`: products have no rounding, so one fused with an addition has the bits of
+  /// two operations.
+  template <bool exact>
+  inline BNORM_IN_LOOP void grow(const Terms<V>& a, const Terms<V>& b) {
+    first = first + (a.term + b.term);
+    const V product = a.term * a.factor;
+    second = second + (exact ? V::exact_product_plus(b.term, b.factor, product) : product + b.term * b.factor);
+  }
+  /// Grows by a strip of octet 0 alone.
+  inline BNORM_IN_LOOP void grow(const Terms<V>& a) {
+    first = first + a.term;
+    second = second + a.term * a.factor;
+  }
 };
 
 /// 16 elements that a reduction reads, as they are and widened. It takes what it needs, the compiler drops the rest.
@@ -79,38 +98,72 @@ struct Input {
   }
 };
 
-/// What reductions have in common: they write no tensor.
+/// What reductions have in common: they write no tensor, and take the pivot from x unless it is 0 (docs/numerics.md).
+template <class T>
 struct Reduction {
+  using Type = T;
+  using A = typename Element<T>::Arithmetic;
   static constexpr Tensor writes[] = {kTensors};
   static constexpr int write_count = 0;
-  static constexpr bool uses_mean = true;
+  // Products of raw f64 data would not be exact.
+  static constexpr bool always_centered = sizeof(T) == sizeof(double);
+  template <bool centered>
+  static constexpr bool exact = !centered;
+
+  template <bool centered>
+  static inline BNORM_IN_LOOP Lanes<double> distance(const Input<T>& x, const Lanes<double>& pivot) {
+    if constexpr (centered) return x.wide - pivot;
+    return x.wide;
+  }
 };
 
-/// First, second: d = x - pivot and d * d. The pivot stands in the place of the mean.
+// Raw sums may lose as many bits to the mean as half of log2 of this: |mean| is at most 64 deviations.
+constexpr double kRawLimit = 4096;
+
+/// First, second: d = x - pivot and d * d.
 template <class T>
-struct Moments : Reduction {
-  using Type = T;
+struct Moments : Reduction<T> {
   using A = typename Element<T>::Arithmetic;
   static constexpr Tensor reads[] = {kX};
   static constexpr int read_count = 1;
-  static constexpr bool takes_pivot = true;
-  // f64 data has no wider type for d: a second pass over the block takes the block's mean as pivot.
-  static constexpr int passes = sizeof(T) == 8 ? 2 : 1;
   static constexpr int coefficient_begin = 0, coefficient_end = 0;
 
-  static inline BNORM_IN_LOOP Summands summands(const Input<T>* in, const Coefficients<A>& k) {
-    const Lanes<double> d = in[0].wide - k.mean;
-    return {d, d * d};
+  template <bool centered>
+  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Input<T>* in, const Coefficients<A>&,
+                                                         const Lanes<double>& pivot) {
+    const Lanes<double> d = Moments::template distance<centered>(in[0], pivot);
+    return {d, d};
   }
-  /// Sums of `count` values -> mean, and in the last pass M2, for some channels.
-  static void finish(double count, const double* __restrict pivot, double* __restrict first, double* __restrict second,
-                     int64_t channels) {
+  /// Of the sums of block b: 0, f64 data: its first value. Returns whether any is not 0, as the next but one does.
+  static bool first_pivots(const Tile& t, int64_t c, int64_t channels, int64_t b, double* pivot) {
+    for (int64_t j = 0; j < channels; ++j) pivot[j] = 0;
+    if constexpr (Moments::always_centered) {
+      const Position p = strip_position(t.order, b * kBlockStrips);
+      for (int64_t j = 0; j < channels; ++j) pivot[j] = *at<T>(t.tensor[kX], p.n, c + j, p.s);
+    }
+    return Moments::always_centered;
+  }
+  /// Sums of `count` values -> mean and M2.
+  static void finish(const Tile&, int64_t, double count, const double* __restrict pivot, double* __restrict first,
+                     double* __restrict second, int64_t channels) {
     for (int64_t j = 0; j < channels; ++j) {
       const double shift = first[j] / count;
       const double m2 = second[j] - first[j] * shift;
       first[j] = pivot[j] + shift;
       second[j] = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
     }
+  }
+  /// Where sums have to be taken once more: with the mean as pivot, else 0. A single value's are exact.
+  static bool second_pivots(double count, const double* __restrict mean, const double* __restrict m2, int64_t channels,
+                            double* __restrict pivot) {
+    if (count == 1) return false;
+    int64_t found = 0;
+    for (int64_t j = 0; j < channels; ++j) {
+      const bool needed = Moments::always_centered || mean[j] * mean[j] * count > kRawLimit * m2[j];
+      pivot[j] = needed ? mean[j] : 0;
+      found += needed;
+    }
+    return found > 0;
   }
 };
 
@@ -124,24 +177,39 @@ static inline Lanes<A> masked_gradient(const Lanes<A>& dy, const Lanes<A>& x_or_
 
 /// First, second: dz and dz * (x - mean).
 template <class T, Mask mask>
-struct GradientSums : Reduction {
-  using Type = T;
+struct GradientSums : Reduction<T> {
   using A = typename Element<T>::Arithmetic;
   static constexpr Tensor reads[] = {kX, kDy, kY};
   static constexpr int read_count = mask == kMaskY ? 3 : 2;
-  static constexpr bool takes_pivot = false;
-  static constexpr int passes = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = mask == kMaskX ? kOffset + 1 : kCenter;
 
-  static inline BNORM_IN_LOOP Summands summands(const Input<T>* in, const Coefficients<A>& k) {
-    const Lanes<double> dz = wide_gradient(in, k);
-    return {dz, dz * (in[0].wide - k.mean)};
+  template <bool centered>
+  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Input<T>* in, const Coefficients<A>& k,
+                                                         const Lanes<double>& pivot) {
+    return {wide_gradient(in, k), GradientSums::template distance<centered>(in[0], pivot)};
   }
   static Lanes<double> wide_gradient(const Input<T>* in, const Coefficients<A>& k) {
     if constexpr (mask == kMaskNone) return in[1].wide;
     return widen(masked_gradient<mask>(in[1].narrow, in[mask == kMaskY ? 2 : 0].narrow, k));
   }
-  static void finish(double, const double*, double*, double*, int64_t) {}
+  static bool first_pivots(const Tile& t, int64_t c, int64_t channels, int64_t, double* __restrict pivot) {
+    int64_t found = 0;
+    for (int64_t j = 0; j < channels; ++j) {
+      const double mean = t.mean[c + j], deviations = mean * t.inv_std[c + j];
+      const bool needed = GradientSums::always_centered || deviations * deviations > kRawLimit;
+      pivot[j] = needed ? mean : 0;
+      found += needed;
+    }
+    return found > 0;
+  }
+  static void finish(const Tile& t, int64_t c, double, const double* pivot, double* __restrict first,
+                     double* __restrict second, int64_t channels) {
+    for (int64_t j = 0; j < channels; ++j) {
+      const double mean = t.mean[c + j];
+      second[j] = pivot[j] == mean ? second[j] : second[j] - mean * first[j];
+    }
+  }
+  static bool second_pivots(double, const double*, const double*, int64_t, double*) { return false; }
 };
 
 /// y = activation((x - center) * gain + offset (+ residual)).
@@ -153,7 +221,6 @@ struct Normalize {
   static constexpr int read_count = residual ? 2 : 1;
   static constexpr Tensor writes[] = {kY};
   static constexpr int write_count = 1;
-  static constexpr bool uses_mean = false;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
 
   static inline BNORM_IN_LOOP void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
@@ -173,7 +240,6 @@ struct Gradient {
   static constexpr int read_count = 1 + (reads_x ? 1 : 0) + (mask == kMaskY ? 1 : 0);
   static constexpr Tensor writes[] = {kDx, kDresidual};
   static constexpr int write_count = 2;
-  static constexpr bool uses_mean = false;
   static constexpr int coefficient_begin = mask == kMaskX || !frozen ? kCenter : kGain;
   static constexpr int coefficient_end = frozen ? (mask == kMaskX ? kOffset + 1 : kGain + 1) : kBias + 1;
 

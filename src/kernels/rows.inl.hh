@@ -15,11 +15,6 @@ static inline void each_run(int64_t spatial, Position p, int64_t count, Body bod
 
 static inline Position first_position(const Tile& t) { return {t.begin / t.order.spatial, t.begin % t.order.spatial}; }
 
-template <class T>
-static inline T* at(const View& v, int64_t n, int64_t c, int64_t s) {
-  return static_cast<T*>(v.data) + (n * v.n + c * v.c + s * v.s);
-}
-
 /// Element pointers of an operation's tensors at (n, c, s); NULL for outputs that were not given.
 template <class Op>
 struct Cursor {
@@ -50,22 +45,34 @@ struct Cursor {
   }
 };
 
-// Channels summed side by side where S is small: of 7 x 7 images 6 KB, a run of memory long enough for the prefetchers.
-// Their 16 sums each fill 4 KB of the smallest L1, 32 KB.
+// Channels whose sums are under way at once, so that packed samples are read in long runs. Their sums are 4 KB, an
+// eighth of the smallest L1.
 constexpr int64_t kRowChannels = 32;
-// From 2 KB on a channel's positions are such a run themselves.
-constexpr int64_t kLongRow = 512;
 
 // Half a page: the hardware's prefetchers begin anew on every page. Moments of 32 x 64 x 3136 take 0.85 of the time.
 constexpr int64_t kAheadBytes = 2048;
 
+/// The terms of the lanes before `lo` in octet 0, before `hi` in octet 1. Raw, missing lanes are 0 as they are loaded.
+template <bool centered>
+static inline Terms<Lanes<double>> keep(const Terms<Lanes<double>>& a, int64_t lo, int64_t hi) {
+  if constexpr (!centered) return a;
+  return {keep(a.term, lo, hi), keep(a.factor, lo, hi)};
+}
+
+/// Adds a strip whose octets lie side by side.
+template <class Op, bool centered>
+static inline BNORM_IN_LOOP void add_octets(const Terms<Lanes<double>>& strip, Sums<Octet>& sums) {
+  sums.grow<Op::template exact<centered>>({strip.term.lo, strip.factor.lo}, {strip.term.hi, strip.factor.hi});
+}
+
 /// Adds one run of `count` elements to the sums of its channel.
-template <class Op>
+template <class Op, bool centered>
 static inline void add_run(const typename Op::Type* const* from, int64_t count, const Coefficients<typename Op::A>& k,
-                           Octet& first, Octet& second) {
+                           double pivot, Sums<Octet>& sums) {
   using In = Input<typename Op::Type>;
   constexpr int reads = Op::read_count;
-  Octet p = first, q = second;
+  const auto pivots = Lanes<double>::broadcast(pivot);
+  Sums<Octet> s = sums;
   In in[reads];
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
@@ -73,70 +80,124 @@ static inline void add_run(const typename Op::Type* const* from, int64_t count, 
       __builtin_prefetch(reinterpret_cast<const char*>(from[r] + i) + kAheadBytes);
       in[r] = In::load(from[r] + i);
     });
-    const Summands a = Op::summands(in, k);
-    p = p + octet_sum(a.first);
-    q = q + octet_sum(a.second);
+    add_octets<Op, centered>(Op::template terms<centered>(in, k, pivots), s);
   }
   if (i < count) {
     const int64_t left = count - i;
     each<0, reads>([&](auto r) { in[r] = In::load_first(from[r] + i, left); });
-    const Summands a = Op::summands(in, k);
-    p = p + octet_sum(keep(a.first, left, left - 8));
-    q = q + octet_sum(keep(a.second, left, left - 8));
+    add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), left, left - 8), s);
   }
-  first = p;
-  second = q;
+  sums = s;
 }
 
-/// The reduction of one block for up to kRowChannels channels from c on; add(begin, count, coefficients, first, second)
-/// adds its positions to the channels' sums, with coefficients(j) those of channel c + j.
+/// Calls body(centered) with what the pivot asks for.
+template <class Op, class Body>
+static inline void with_centering(double pivot, Body body) {
+  if (Op::always_centered || pivot != 0)
+    body(Index<1>());
+  else
+    body(Index<Op::always_centered>());
+}
+
+/// A channel's sums of the block under way.
+struct ChannelSums {
+  double pivot;
+  Sums<Octet> sums;
+
+  /// Writes them as those of block b and channel c.
+  void finish(const Tile& t, int64_t b, int64_t c) const {
+    t.first[b * t.channels + c] = tree_sum(sums.first);
+    t.second[b * t.channels + c] = tree_sum(sums.second);
+  }
+};
+
+/// Makes results of the sums of all blocks of `channels` channels from c on. Where they have to be taken once more,
+/// add(begin, count, channel, sums) brings them, with the pivot that `sums` then has.
 template <class Op, class Add>
-static inline void reduce_channels(const Tile& t, int64_t c, int64_t channels, int64_t b, Add add) {
-  using A = typename Op::A;
-  const Position begin = strip_position(t.order, b * kBlockStrips);
-  const int64_t count = block_begin(t.order, b + 1) - (begin.n * t.order.spatial + begin.s);
-  const auto arrays = arrays_of<A>(t);
-  double pivot[kRowChannels] = {};
-  double* const first = t.first + b * t.channels + c;
-  double* const second = t.second + b * t.channels + c;
-  const auto coefficients = [&](int64_t j) {
-    if constexpr (!Op::takes_pivot) return broadcast_coefficients<Op>(arrays, c + j);
-    Coefficients<A> k;
-    k.mean = Lanes<double>::broadcast(pivot[j]);
-    return k;
-  };
-  for (int pass = 0; pass < Op::passes; ++pass) {
-    Octet p[kRowChannels], q[kRowChannels];
+static inline void finish_blocks(const Tile& t, int64_t c, int64_t channels, Add add) {
+  double pivot[kRowChannels];
+  int64_t end = block_begin(t.order, t.b0);
+  for (int64_t b = t.b0; b < t.b1; ++b) {
+    const int64_t begin = end;
+    end = block_begin(t.order, b + 1);
+    const auto count = static_cast<double>(end - begin);
+    double* const first = t.first + b * t.channels + c;
+    double* const second = t.second + b * t.channels + c;
+    Op::first_pivots(t, c, channels, b, pivot);
+    Op::finish(t, c, count, pivot, first, second, channels);
+    if (!Op::second_pivots(count, first, second, channels, pivot)) continue;
     for (int64_t j = 0; j < channels; ++j) {
-      p[j] = q[j] = Octet::broadcast(0);
-      if constexpr (Op::takes_pivot)
-        pivot[j] =
-            pass > 0
-                ? first[j]
-                : Element<typename Op::Type>::widen_one(*at<typename Op::Type>(t.tensor[kX], begin.n, c + j, begin.s));
+      if (pivot[j] == 0 && !Op::always_centered) continue;
+      ChannelSums sums = {pivot[j], Sums<Octet>::zero()};
+      add(begin, end - begin, c + j, sums);
+      sums.finish(t, b, c + j);
+      Op::finish(t, c + j, count, pivot + j, first + j, second + j, 1);
     }
-    add(begin, count, coefficients, p, q);
-    for (int64_t j = 0; j < channels; ++j) {
-      first[j] = tree_sum(p[j]);
-      second[j] = tree_sum(q[j]);
-    }
-    Op::finish(static_cast<double>(count), pivot, first, second, channels);
   }
 }
 
+/// The strips from `begin` on that lie in one sample and one block, and where they end.
+struct Segment {
+  int64_t n, s, length;  // sample, position in it, positions
+  int64_t block, end;
+  bool begins_block, ends_block;
+
+  /// `last` is the end of all strips.
+  Segment(const Order& o, int64_t sample, int64_t begin, int64_t last) : n(sample), block(begin / kBlockStrips) {
+    begins_block = begin % kBlockStrips == 0;
+    const int64_t sample_end = (n + 1) * o.strips_per_sample, block_end = (block + 1) * kBlockStrips;
+    end = block_end < last ? block_end : last;
+    ends_block = end <= sample_end;
+    if (!ends_block) end = sample_end;
+    s = (begin - n * o.strips_per_sample) * kStrip;
+    const int64_t stop = (end - n * o.strips_per_sample) * kStrip;
+    length = (stop < o.spatial ? stop : o.spatial) - s;
+  }
+  bool is_last(const Order& o, int64_t last) const { return end == last || s + length == o.spatial; }
+};
+
+/// Adds a segment to the sums of channel c.
+template <class Op>
+static inline void reduce_segment(const Tile& t, const Segment& part, const typename Op::Type* const* from, int64_t c,
+                                  const Coefficients<typename Op::A>& k, ChannelSums& s) {
+  if (part.begins_block) {
+    Op::first_pivots(t, c, 1, part.block, &s.pivot);
+    s.sums = Sums<Octet>::zero();
+  }
+  with_centering<Op>(s.pivot, [&](auto centered) { add_run<Op, centered>(from, part.length, k, s.pivot, s.sums); });
+  if (part.ends_block) s.finish(t, part.block, c);
+}
+
+/// Sample by sample and channel by channel through memory, in groups of channels.
 template <class Op>
 static void reduce_rows(const Tile& t) {
-  const int64_t step = t.order.spatial < kLongRow ? kRowChannels : 1;
-  for (int64_t c = t.c0; c < t.c1; c += step) {
-    const int64_t channels = t.c1 - c < step ? t.c1 - c : step;
-    for (int64_t b = t.b0; b < t.b1; ++b)
-      reduce_channels<Op>(t, c, channels, b, [&](Position begin, int64_t count, const auto& k, Octet* p, Octet* q) {
-        each_run(t.order.spatial, begin, count, [&](int64_t n, int64_t s0, int64_t s1) {
-          Cursor<Op> run(t, n, c, s0);
-          for (int64_t j = 0; j < channels; ++j, run.advance(t, &View::c))
-            add_run<Op>(run.from, s1 - s0, k(j), p[j], q[j]);
-        });
+  const Order& o = t.order;
+  const auto arrays = arrays_of<typename Op::A>(t);
+  const int64_t strips = strip_count(o), first = t.b0 * kBlockStrips;
+  const int64_t last = t.b1 * kBlockStrips < strips ? t.b1 * kBlockStrips : strips;
+  for (int64_t c = t.c0; c < t.c1; c += kRowChannels) {
+    const int64_t channels = t.c1 - c < kRowChannels ? t.c1 - c : kRowChannels;
+    ChannelSums sums[kRowChannels];
+    int64_t n = strip_position(o, first).n;
+    for (int64_t strip = first; strip < last; strip = ++n * o.strips_per_sample) {
+      const Segment head(o, n, strip, last);
+      Cursor<Op> run(t, n, c, head.s);
+      for (int64_t j = 0; j < channels; ++j, run.advance(t, &View::c)) {
+        const auto k = broadcast_coefficients<Op>(arrays, c + j);
+        Cursor<Op> at_part = run;
+        for (Segment part = head;; part = Segment(o, n, part.end, last)) {
+          reduce_segment<Op>(t, part, at_part.from, c + j, k, sums[j]);
+          if (part.is_last(o, last)) break;
+          at_part.advance(part.length);
+        }
+      }
+    }
+    finish_blocks<Op>(t, c, channels, [&](int64_t begin, int64_t count, int64_t channel, ChannelSums& s) {
+      const auto k = broadcast_coefficients<Op>(arrays, channel);
+      each_run(o.spatial, {begin / o.spatial, begin % o.spatial}, count, [&](int64_t sample, int64_t s0, int64_t s1) {
+        add_run<Op, true>(Cursor<Op>(t, sample, channel, s0).from, s1 - s0, k, s.pivot, s.sums);
       });
+    });
   }
 }
 
@@ -154,23 +215,28 @@ static inline BNORM_IN_LOOP void map_part(const typename Op::Type* const* from, 
   });
 }
 
+/// The 16 elements from i on of a run.
+template <class Op, bool stream>
+static inline BNORM_IN_LOOP void map_full(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t i,
+                                          const Coefficients<typename Op::A>& k) {
+  using E = Element<typename Op::Type>;
+  constexpr int reads = Op::read_count, writes = Op::write_count;
+  Lanes<typename Op::A> in[reads], out[writes];
+  each<0, reads>([&](auto r) { in[r] = E::load(from[r] + i); });
+  Op::apply(in, k, out);
+  each<0, writes>([&](auto w) {
+    if (stream && w == 0)
+      E::stream(to[w] + i, out[w]);
+    else if (to[w])
+      E::store(to[w] + i, out[w]);
+  });
+}
+
 /// The elements of a run from i on, 16 at a time; returns how far it came.
 template <class Op, bool stream, class CoefficientsAt>
 static inline BNORM_IN_LOOP int64_t map_lanes(const typename Op::Type* const* from, typename Op::Type* const* to,
                                               int64_t i, int64_t count, CoefficientsAt coefficients) {
-  using E = Element<typename Op::Type>;
-  constexpr int reads = Op::read_count, writes = Op::write_count;
-  Lanes<typename Op::A> in[reads], out[writes];
-  for (; i + 16 <= count; i += 16) {
-    each<0, reads>([&](auto r) { in[r] = E::load(from[r] + i); });
-    Op::apply(in, coefficients(i), out);
-    each<0, writes>([&](auto w) {
-      if (stream && w == 0)
-        E::stream(to[w] + i, out[w]);
-      else if (to[w])
-        E::store(to[w] + i, out[w]);
-    });
-  }
+  for (; i + 16 <= count; i += 16) map_full<Op, stream>(from, to, i, coefficients(i));
   return i;
 }
 
@@ -197,15 +263,17 @@ static inline int64_t elements_to_line(const T* p) {
 template <class Op, class CoefficientsAt>
 static inline void map_run(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t count,
                            bool stream, CoefficientsAt coefficients) {
-  int64_t i = 0;
-  if (stream && is_streamed(to[0], count)) {
-    i = elements_to_line(to[0]);
-    if (i > 0) map_part<Op>(from, to, 0, i, coefficients(0));
-    i = map_lanes<Op, true>(from, to, i, count, coefficients);
-  } else {
-    i = map_lanes<Op, false>(from, to, 0, count, coefficients);
+  stream = stream && is_streamed(to[0], count);
+  int64_t i = 0, part = stream ? elements_to_line(to[0]) : 0;
+  // Once, or twice where the run begins or ends with a part.
+  for (;;) {
+    if (part > 0) map_part<Op>(from, to, i, part, coefficients(i));
+    i += part;
+    if (i == count) return;
+    i = stream ? map_lanes<Op, true>(from, to, i, count, coefficients)
+               : map_lanes<Op, false>(from, to, i, count, coefficients);
+    part = count - i;
   }
-  if (i < count) map_part<Op>(from, to, i, count - i, coefficients(i));
 }
 
 /// Sample by sample through memory: packed tensors are read and written from end to end.
@@ -220,5 +288,4 @@ BNORM_FLAT void map_rows(const Tile& t) {
           run.from, run.to, s1 - s0, t.stream, [&](int64_t) -> const auto& { return k; });
     }
   });
-  if (t.stream) finish_stores();
 }

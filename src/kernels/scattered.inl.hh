@@ -27,31 +27,39 @@ static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position,
 }
 
 /// Adds the positions [begin, end) to the sums of channel c.
-template <class Op>
+template <class Op, bool centered>
 static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
-                                 const Coefficients<typename Op::A>& k, Octet& p, Octet& q) {
+                                 const Coefficients<typename Op::A>& k, double pivot, Sums<Octet>& sums) {
   using T = typename Op::Type;
   constexpr int reads = Op::read_count;
+  const auto pivots = Lanes<double>::broadcast(pivot);
   while (begin < end) {
     T buffer[reads][16] = {};
     const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
     Input<T> in[reads];
     each<0, reads>([&](auto r) { in[r] = Input<T>::load(buffer[r]); });
-    const Summands a = Op::summands(in, k);
-    p = p + octet_sum(keep(a.first, strip.lo, strip.hi));
-    q = q + octet_sum(keep(a.second, strip.lo, strip.hi));
+    add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), strip.lo, strip.hi), sums);
     begin += strip.lo + strip.hi;
   }
 }
 
 template <class Op>
 static void reduce_scattered(const Tile& t) {
-  for (int64_t c = t.c0; c < t.c1; ++c)
-    for (int64_t b = t.b0; b < t.b1; ++b)
-      reduce_channels<Op>(t, c, 1, b, [&](Position p0, int64_t count, const auto& k, Octet* p, Octet* q) {
-        const int64_t begin = p0.n * t.order.spatial + p0.s;
-        add_scattered<Op>(t, c, begin, begin + count, k(0), *p, *q);
-      });
+  const auto arrays = arrays_of<typename Op::A>(t);
+  const auto add = [&](int64_t begin, int64_t count, int64_t c, ChannelSums& s) {
+    with_centering<Op>(s.pivot, [&](auto centered) {
+      add_scattered<Op, centered>(t, c, begin, begin + count, broadcast_coefficients<Op>(arrays, c), s.pivot, s.sums);
+    });
+  };
+  for (int64_t c = t.c0; c < t.c1; ++c) {
+    for (int64_t b = t.b0; b < t.b1; ++b) {
+      ChannelSums sums = {0, Sums<Octet>::zero()};
+      Op::first_pivots(t, c, 1, b, &sums.pivot);
+      add(block_begin(t.order, b), block_length(t.order, b), c, sums);
+      sums.finish(t, b, c);
+    }
+    finish_blocks<Op>(t, c, 1, add);
+  }
 }
 
 template <class Op>

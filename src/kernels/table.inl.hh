@@ -11,12 +11,19 @@ static constexpr void fill_reduce(TileKernel* family) {
   family[kScattered] = reduce_scattered<Op>;
 }
 
+/// A map, and what its stores around the cache take to be seen by other threads.
+template <TileKernel map>
+static void visible(const Tile& t) {
+  map(t);
+  if (t.stream) finish_stores();
+}
+
 template <class Op>
 static constexpr void fill_map(TileKernel* family) {
-  family[kRows] = map_rows<Op>;
-  family[kColumns] = map_columns<Op>;
-  family[kColumnsNarrow] = map_columns_narrow<Op>;
-  family[kColumnsPlanar] = map_columns_planar<Op>;
+  family[kRows] = visible<map_rows<Op>>;
+  family[kColumns] = visible<map_columns<Op>>;
+  family[kColumnsNarrow] = visible<map_columns_narrow<Op>>;
+  family[kColumnsPlanar] = visible<map_columns_planar<Op>>;
   family[kScattered] = map_scattered<Op>;
 }
 
