@@ -32,10 +32,17 @@ bool run_pieces(const Workers& workers, int64_t n, const Body& body) {
   });
 }
 
+/// What each loop of a call brings its workers, in bytes that a map moves: a reduction takes as long again. Planar
+/// passes share one loop, since pieces own their channels.
+inline int64_t work_of_loop(const Run& run, const TwoPasses& passes) {
+  const int64_t work = passes.reduce ? 2 * run.bytes : run.bytes;
+  return passes.reduce && passes.map && is_channels_last(passes.family.reduce) ? work / 2 : work;
+}
+
 /// finish(g, c0, c1) runs once for all channels of each group, after their reduction and before their map.
 template <class Finish>
 bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
-  const Workers workers(run.call.executor, run.bytes);
+  const Workers workers(run.call.executor, work_of_loop(run, passes));
   if (passes.reduce) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
     if (cut.unit_parts() == 1) {
@@ -56,8 +63,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
   for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   if (!passes.map) return true;
   const Cut cut = make_cut(run.plan, passes.family, strip_count(run.order), workers);
-  const int64_t last = cut.count() - 1;
-  return run_pieces(workers, cut.count(), [&](int64_t i) { map_piece(run, passes, cut.piece(last - i)); });
+  return run_pieces(workers, cut.count(), [&](int64_t i) { map_piece(run, passes, cut.piece(i)); });
 }
 
 }  // namespace bnorm

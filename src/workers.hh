@@ -13,8 +13,8 @@ constexpr int64_t kMostTasks = 256;
 /// Who runs the loops of one call.
 class Workers {
  public:
-  /// `bytes` is the traffic of the call: small work stays on the calling thread and touches no scheduler.
-  Workers(const bnorm_executor* executor, int64_t bytes);
+  /// `work` is what each loop will bring, in bytes moved: a small one stays on the calling thread, off any scheduler.
+  Workers(const bnorm_executor* executor, int64_t work);
 
   int64_t concurrency() const { return concurrency_; }
 

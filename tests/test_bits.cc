@@ -20,17 +20,17 @@ constexpr Operation kAll[] = {Operation::kInfer, Operation::kPrepared, Operation
 
 Outputs run_serial(const Problem& p, Operation operation) { return p.run(operation, BNORM_SERIAL); }
 
-/// Shapes large enough that threads get work (more than some hundred KB), one for each way of splitting it.
+/// Shapes large enough that threads get work (1 MB and more), one for each way of splitting it.
 std::vector<Case> large_cases() {
-  const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 300, 17, 9}, {1, 9000, 15, 1},
-                          {1, 2, 2, 40000}, {1, 513, 64, 4},  {3, 40, 65, 16}, {1, 1, 1, 200001}};
+  const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9}, {1, 9000, 15, 1},
+                          {1, 2, 2, 40000}, {1, 1027, 64, 4}, {3, 40, 65, 16}, {1, 1, 1, 200001}};
   const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
   std::vector<Case> r;
   for (const Shape& shape : shapes) {
     Case c;
     c.shape = shape;
     c.seed = r.size() + 1;
-    c.data = types[r.size() % 3];
+    c.data = types[r.size() / 3 % 3];
     c.relu = r.size() % 2 == 0;
     c.residual = r.size() % 4 >= 2;
     c.mode = BNORM_RUNNING_SEQUENTIAL;
