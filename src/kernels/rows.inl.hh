@@ -93,10 +93,9 @@ static inline void add_run(const typename Op::Type* const* from, int64_t count, 
 /// Calls body(centered) with what the pivot asks for.
 template <class Op, class Body>
 static inline void with_centering(double pivot, Body body) {
-  if (Op::always_centered || pivot != 0)
-    body(Index<1>());
-  else
-    body(Index<Op::always_centered>());
+  if constexpr (!Op::always_centered)
+    if (pivot == 0) return body(Index<0>());
+  body(Index<1>());
 }
 
 /// A channel's sums of the block under way.
