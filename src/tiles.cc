@@ -4,7 +4,8 @@
 namespace bnorm {
 namespace {
 
-// Pieces for each worker: with one, the slower worker decides; with 4, uneven speed evens out to a quarter.
+// Pieces for each worker of an executor that balances: with one, the slower worker decides; with 4, uneven speed evens
+// out to a quarter. oneTBB gives each worker a fixed run of them.
 constexpr int64_t kPiecesPerWorker = 4;
 
 /// The step that makes at most `parts` parts, a multiple of `grain`.

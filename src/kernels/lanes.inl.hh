@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 16 lanes of f32 or f64 on every ISA: a binary tree of registers. The same operations on every lane, body and tail,
-// give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "no FMA") but
-// where the product is exact.
+// give the same bits everywhere. Multiply and add stay separate roundings (ARCHITECTURE.md, decision "FMA only
+// where the product is exact").
 #pragma once
 
 #ifndef BNORM_IN_LOOP
