@@ -20,10 +20,10 @@ constexpr Operation kAll[] = {Operation::kInfer, Operation::kPrepared, Operation
 
 Outputs run_serial(const Problem& p, Operation operation) { return p.run(operation, BNORM_SERIAL); }
 
-/// Shapes large enough that threads get work (1 MB and more), one for each way of splitting it.
+/// Shapes large enough that threads get work (768 KB and more), one for each way of splitting it.
 std::vector<Case> large_cases() {
   const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9}, {1, 9000, 15, 1},
-                          {1, 2, 2, 40000}, {1, 1027, 64, 4}, {3, 40, 65, 16}, {1, 1, 1, 200001}};
+                          {1, 2, 2, 40000}, {1, 1027, 64, 4}, {3, 90, 65, 16}, {1, 1, 1, 200001}};
   const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
   std::vector<Case> r;
   for (const Shape& shape : shapes) {
