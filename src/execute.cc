@@ -103,9 +103,9 @@ void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double 
 void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride, int64_t g0,
                            int64_t g1, int64_t at) {
   const bool f64 = run.desc().param_type == BNORM_F64;
-  for (int64_t c = 0; c < run.channels(); c += kMergeChannels) {
-    const int64_t channels = std::min(kMergeChannels, run.channels() - c);
-    double dscale[kMergeChannels] = {}, dshift[kMergeChannels] = {};
+  for (int64_t c = 0; c < run.channels(); c += kChannelRun) {
+    const int64_t channels = std::min(kChannelRun, run.channels() - c);
+    double dscale[kChannelRun] = {}, dshift[kChannelRun] = {};
     for (int64_t g = g0; sum_dz && g < g1; ++g) {
       const double* const inv_std = run.w.saved_inv_std + g * run.channels() + c;
       for (int64_t i = 0; i < channels; ++i) {
@@ -224,9 +224,9 @@ void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
       prepare_from_running(plan, call, g, coefficient);
       continue;
     }
-    double mean[kMergeChannels], inv_std[kMergeChannels];
-    for (int64_t c = 0; c < d.channels; c += kMergeChannels) {
-      const int64_t i = g * d.channels + c, count = std::min(kMergeChannels, d.channels - c);
+    double mean[kChannelRun], inv_std[kChannelRun];
+    for (int64_t c = 0; c < d.channels; c += kChannelRun) {
+      const int64_t i = g * d.channels + c, count = std::min(kChannelRun, d.channels - c);
       load_values(call.mean, i, count, d.stats_type == BNORM_F64, mean);
       load_values(call.inv_std, i, count, d.stats_type == BNORM_F64, inv_std);
       at(i, coefficient);
@@ -261,10 +261,10 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
   const bool f64 = plan.desc.stats_type == BNORM_F64;
   const double* const mean = moments + groups;
   const double* const m2 = mean + groups * channels;
-  double saved_mean[kMergeChannels], saved_inv_std[kMergeChannels];
+  double saved_mean[kChannelRun], saved_inv_std[kChannelRun];
   for (int64_t g = 0; call.mean && g < groups; ++g)
-    for (int64_t c = 0; c < channels; c += kMergeChannels) {
-      const int64_t at = g * channels + c, count = std::min(kMergeChannels, channels - c);
+    for (int64_t c = 0; c < channels; c += kChannelRun) {
+      const int64_t at = g * channels + c, count = std::min(kChannelRun, channels - c);
       plan.table->finalize(moments[g], plan.desc.epsilon, !f64, mean + at, m2 + at, saved_mean, saved_inv_std, count);
       store_values(call.mean, at, count, f64, saved_mean);
       store_values(call.inv_std, at, count, f64, saved_inv_std);

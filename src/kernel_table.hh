@@ -23,6 +23,9 @@ struct Order {
 constexpr int64_t kBlockStrips = 64;
 constexpr int64_t kOctet = 8;
 constexpr int64_t kStrip = 2 * kOctet;
+// Strips summed in registers before their sum joins that of the block: chains of 8 terms hide behind each other.
+constexpr int64_t kQuadStrips = 4;
+constexpr int64_t kQuad = kQuadStrips * kStrip;
 
 static inline Order make_order(int64_t batch, int64_t spatial) {
   if (spatial > kOctet) return {batch, spatial, 0, (spatial + kStrip - 1) / kStrip};

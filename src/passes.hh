@@ -45,8 +45,8 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
   const Workers workers(run.call.executor, work_of_loop(run, passes));
   if (passes.reduce) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
-    if (cut.unit_parts() == 1) {
-      // Pieces own their channels: everything is done while a tile is in cache.
+    if (owns_channels(run.plan, passes.family, cut)) {
+      // Everything is done while a tile is in cache.
       const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel());
       return run_pieces(workers, cut.count(), [&](int64_t i) {
         Piece p = cut.piece(i);

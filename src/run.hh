@@ -35,6 +35,9 @@ class Scratch {
   void* owned_ = nullptr;
 };
 
+// Channels worked on at once outside of kernels, on the stack: calls for 16 each cost as much as their arithmetic.
+constexpr int64_t kChannelRun = 128;
+
 /// f64 copies of `count` values from `begin` on of an f64 or f32 array, and back.
 void load_values(const void* from, int64_t begin, int64_t count, bool f64, double* to);
 void store_values(void* to, int64_t begin, int64_t count, bool f64, const double* from);

@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "partials.hh"
+#include "run.hh"
 
 namespace bnorm {
 namespace {
 
 /// What enters the running statistics of some channels.
 struct Entries {
-  double mean[kMergeChannels], var[kMergeChannels];
+  double mean[kChannelRun], var[kChannelRun];
 };
 
 Entries entries_of(const Plan& plan, const GroupMoments& m, int64_t g, int64_t c, int64_t channels) {
@@ -95,8 +95,8 @@ bnorm_status update_running(const Plan& plan, Call& call, const GroupMoments& mo
   const int64_t groups = d.running_mode == BNORM_RUNNING_MEAN ? 1 : d.groups;
   const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
   for (int64_t g = 0; g < groups; ++g)
-    for (int64_t c = 0; c < d.channels; c += kMergeChannels) {
-      const int64_t channels = std::min(kMergeChannels, d.channels - c);
+    for (int64_t c = 0; c < d.channels; c += kChannelRun) {
+      const int64_t channels = std::min(kChannelRun, d.channels - c);
       Entries e;
       if (d.running_mode == BNORM_RUNNING_MEAN) {
         if (!average_entries(plan, moments, c, channels, &e)) continue;

@@ -33,6 +33,10 @@ struct Cut {
 /// else by channels, which need no second loop after the statistics.
 Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers);
 
+/// Whether a piece of a reduction's cut should map what it reduced: all its channels' units, in wide enough parts of
+/// rows.
+bool owns_channels(const Plan& plan, const Passes& passes, const Cut& cut);
+
 /// Channels whose data, `bytes_per_channel` each, stay in cache between the two passes of a piece.
 int64_t tile_channels(const Plan& plan, const Passes& passes, int64_t channels, int64_t bytes_per_channel);
 

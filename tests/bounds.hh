@@ -10,20 +10,21 @@
 // y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
 // |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
 //
-// Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A chain has at most 64 summands, its fold 4
-// levels, and each summand 2 roundings: 70 w of the mean |d|. Raw sums of f32 and bf16 data hold the mean too, as long
-// as it is at most 64 deviations: R = min(|mean|, 64 D), in place of the pivot. One merge of the tree (L levels) rounds
-// delta, product and sum. So  E_mean = w ((140 + 8 L) D + 70 R + (L + 2) (|mean| + D)). M2 of a block is
-// sum(d^2) - sum(d)^2 / n, both at most n ((2 D)^2 + R^2), with 74 and 145 w; a merge adds 4 w of M2 and 5 w of
-// delta^2; a wrong mean enters delta: E_var = w (220 (4 D^2 + R^2) + (36 L + 4) D^2) + 4 D E_mean + E_mean^2. inv_std:
-// half of E_var / (var + epsilon), 3 w, then t. Running: difference, product, sum in f64, then p, as often as there are
-// updates.
+// Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A summand goes through at most 8 additions in its
+// quad, 16 of quads and 3 of the fold; difference and division by n make 29 w of the mean |d|. Raw sums of f32 and bf16
+// data hold the mean too, as long as it is at most 64 deviations: R = min(|mean|, 64 D), in place of the pivot. One
+// merge of the tree (L levels) rounds delta, product and sum. So  E_mean = w ((58 + 8 L) D + 29 R + (L + 2) (|mean| +
+// D)). M2 of a block is sum(d^2) - sum(d)^2 / n, both at most n ((2 D)^2 + R^2), with 31 and 59 w; a merge adds 4 w of
+// M2 and 5 w of delta^2; 1 / M and the product round once each; a wrong mean enters delta: E_var = w (90 (4 D^2 + R^2)
+// + (36 L + 5) D^2) + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), half a w of that sum, w each of
+// the last step of Newton and its sum: 4 w with those of var, then t. Running: difference, product, sum in f64, then p,
+// as often as there are updates.
 //
-// Gradient sums: chains as above, L levels, G groups: dshift (70 + L + G) w of sum |dz|, dscale 4 w more of
+// Gradient sums: chains as above, L levels, G groups: dshift (27 + L + G) w of sum |dz|, dscale 4 w more of
 // sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where |z|
 // is below its own bound, ReLU's mask may fall either way: such dy are added to the bounds. dx = dz gain + ((x -
 // center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w, bias = -gain sum(dz) / M -
-// (mean - center) slope with r + 3 w on the first term, 2 w on the second, u on storing.
+// (mean - center) slope with r + 4 w on the first term, 2 w on the second, u on storing.
 #pragma once
 #include <algorithm>
 #include <cmath>

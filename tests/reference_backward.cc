@@ -72,8 +72,8 @@ class Backward {
         r.dz_x_error += dz.doubt * std::fabs(d);
       }
     const Real levels = tree_levels(k_.count());
-    r.dz_error += kSecondOrder * (70 + levels) * kF64 * size;
-    r.dz_x_error += kSecondOrder * (72 + levels) * kF64 * size_x;
+    r.dz_error += kSecondOrder * (27 + levels) * kF64 * size;
+    r.dz_x_error += kSecondOrder * (29 + levels) * kF64 * size_x;
     return r;
   }
 
@@ -91,7 +91,7 @@ class Backward {
       const Real slope = std::fabs(steep * sum.dz_x), level = std::fabs(gain * sum.dz / count);
       const Real inner = -d * steep * sum.dz_x - gain * sum.dz / count;
       bound += std::fabs(d) * slope * (s.gain_error + u + 5 * kF64) + (std::fabs(d) + rest) * slope * 2 * u;
-      bound += level * (s.gain_error + 3 * kF64) + rest * slope * 2 * kF64 + (level + rest * slope) * u;
+      bound += level * (s.gain_error + 4 * kF64) + rest * slope * 2 * kF64 + (level + rest * slope) * u;
       bound += u * std::fabs(inner);
       bound += std::fabs(gain) * sum.dz_error / count + std::fabs(steep * d) * sum.dz_x_error;
       dx += inner;

@@ -57,8 +57,8 @@ Moments moments(const Problem& p, int64_t g, int64_t c) {
   m.var = (squares - rest * rest / count) / count;
   const Real raw = p.config().data == BNORM_F64 ? 0 : std::min(std::fabs(m.mean), 64 * reach);
   m.mean_error =
-      kSecondOrder * kF64 * ((140 + 8 * levels) * reach + 70 * raw + (levels + 2) * (std::fabs(m.mean) + reach));
-  m.var_error = kSecondOrder * kF64 * ((884 + 36 * levels) * reach * reach + 220 * raw * raw) +
+      kSecondOrder * kF64 * ((58 + 8 * levels) * reach + 29 * raw + (levels + 2) * (std::fabs(m.mean) + reach));
+  m.var_error = kSecondOrder * kF64 * ((365 + 36 * levels) * reach * reach + 90 * raw * raw) +
                 4 * reach * m.mean_error + (reach > 0 ? m.mean_error * m.mean_error : 0);
   return m;
 }
@@ -76,7 +76,7 @@ Statistics saved_statistics(const Problem& p, const Moments& m) {
   const Real spread = m.var_error == 0 ? 0
                       : low > 0        ? inverse_root(low) - s.inv_std
                                        : std::numeric_limits<Real>::infinity();
-  s.inv_std_error = spread + kSecondOrder * (3 * kF64 + e.t) * (s.inv_std + spread);
+  s.inv_std_error = spread + kSecondOrder * (4 * kF64 + e.t) * (s.inv_std + spread);
   return s;
 }
 

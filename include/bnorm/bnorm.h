@@ -67,7 +67,7 @@ extern "C" {
 #define BNORM_VERSION_MINOR 1
 #define BNORM_VERSION_PATCH 0
 /** Number of the rules that fix result bits (docs/numerics.md). */
-#define BNORM_NUMERICS_VERSION 2
+#define BNORM_NUMERICS_VERSION 3
 
 /** What a call came to. */
 typedef int32_t bnorm_status;

@@ -8,10 +8,6 @@
 
 // Lanes worked on at once, so that rows are read in runs of 1 KB of f32. Their sums, 8 classes x 2 in f64, are 32 KB.
 constexpr int64_t kTileLanes = 256;
-// Strips added to a sum between its load and its store: sums come from L1 or L2 for a quarter of the rows. With 4, and
-// runs of 1 KB, moments take 0.64 of the time that single strips in runs of 256 bytes take (1 x 256 x 3136, AVX-512 and
-// AVX2). Registers of two f64 can't hold the sums: with 4, 60 x 100 takes 1.15 of the time.
-constexpr int64_t kJoinedStrips = Part<double>::size >= 4 ? 4 : 1;
 // The longest pattern of lanes: 16 positions x 15 channels.
 constexpr int64_t kPatternLanes = 16 * 15 + 16;
 static_assert(kPatternLanes >= kTileLanes);
@@ -30,6 +26,11 @@ struct LaneMap {
   int64_t classes() const {
     if (family == kColumnsNarrow) return 1;
     return family == kColumnsPlanar ? order.octet_samples : octet_positions();
+  }
+  /// Classes that have a row among the first positions of a block.
+  int64_t classes_in(int64_t positions) const {
+    const int64_t rows = family == kColumnsPlanar ? positions / order.spatial : positions;
+    return rows < classes() ? rows : classes();
   }
   /// Channels in one tile of lanes, and its lanes.
   int64_t tile_channels() const {
@@ -117,9 +118,9 @@ struct LaneSums {
   static Lanes<double> zero() { return Lanes<double>::broadcast(0); }
 };
 
-/// Where the rows of a strip lie: that of class k in octet h is class_offset[k] + h * octet_offset behind the first.
+/// Where the rows of a quad lie: that of class k in octet j is class_offset[k] + j * octet_offset behind the first.
 template <class Op, Family family>
-struct StripRows {
+struct QuadRows {
   using T = typename Op::Type;
   static constexpr int reads = Op::read_count;
 
@@ -127,11 +128,12 @@ struct StripRows {
   const View* view[reads];
   int64_t channel, lanes;
   int64_t class_offset[reads][kOctet], octet_offset[reads];
-  const T* base[reads];  // first element of the strip
-  int64_t classes[2];    // that have a row in octet h
-  int64_t width[2];      // lanes of such a row
+  const T* base[reads];  // first element of the quad
+  int64_t octets;        // that hold every class
+  int64_t rest;          // classes of the octet behind them
+  int64_t rest_lanes;    // of that octet's row
 
-  StripRows(const Tile& t, const LaneMap<family>& m, int64_t first_channel, int64_t tile_lanes)
+  QuadRows(const Tile& t, const LaneMap<family>& m, int64_t first_channel, int64_t tile_lanes)
       : map(m), channel(first_channel), lanes(tile_lanes) {
     const Order& o = map.order;
     for (int r = 0; r < reads; ++r) {
@@ -144,68 +146,81 @@ struct StripRows {
     }
   }
 
-  /// Returns how many whole strips of the same sample begin here.
-  int64_t go_to(int64_t strip) {
+  /// To the quad that begins with a strip and ends before strip `end` at the latest. Returns its strips.
+  int64_t go_to(int64_t strip, int64_t end) {
     const Order& o = map.order;
-    const bool wide = o.strips_per_sample > 0;
     const auto [n, s] = strip_position(o, strip);
     for (int r = 0; r < reads; ++r) base[r] = at<T>(*view[r], n, channel, s);
-    for (int64_t h = 0; h < 2; ++h) {
-      const int64_t positions = wide ? o.spatial - s - h * kOctet : (o.batch - n - h * o.octet_samples) * o.spatial;
-      const int64_t rows = family == kColumnsPlanar ? positions / o.spatial : positions;
-      classes[h] = rows < map.classes() ? (rows > 0 ? rows : 0) : map.classes();
-      width[h] = family == kColumnsNarrow && positions * map.channels < lanes ? positions * map.channels : lanes;
+    const int64_t most = end - strip < kQuadStrips ? end - strip : kQuadStrips;
+    const int64_t strip_samples = 2 * o.octet_samples, samples = o.batch - n;
+    if (o.octet_samples == 0) {
+      const int64_t positions = o.spatial - s < most * kStrip ? o.spatial - s : most * kStrip;
+      set_rows(positions);
+      return (positions + kStrip - 1) / kStrip;
     }
-    return wide ? (o.spatial - s) / kStrip : (o.batch - n) / (2 * o.octet_samples);
+    set_rows((samples < most * strip_samples ? samples : most * strip_samples) * o.spatial);
+    return most;
+  }
+  /// Rows of class k, octet by octet.
+  int64_t rows(int64_t k) const { return octets + (k < rest ? 1 : 0); }
+
+ private:
+  void set_rows(int64_t positions) {
+    const int64_t octet = map.octet_positions();
+    octets = positions / octet;
+    const int64_t left = positions - octets * octet;
+    rest = family == kColumnsPlanar ? left / map.order.spatial : (family == kColumnsNarrow ? left > 0 : left);
+    rest_lanes = family == kColumnsNarrow ? left * map.channels : lanes;
   }
 };
 
-/// Adds the rows of class k to the sums of 16 lanes from l on: of some whole strips, one behind the other, or of one
-/// that may lack rows or parts of rows. Unless `full`, only `left` lanes exist; the others count 0, as their pivots are
-/// 0 too. A row that does not exist counts 0: it is left out, which gives the same bits, since a sum is never -0.
+/// Adds the rows of class k to the sums of 16 lanes from l on. Unless `full`, rows may lack some of the lanes: those
+/// count 0, as do their pivots.
 template <class Op, Family family, bool centered, bool full>
-static inline BNORM_IN_LOOP void add_rows(const StripRows<Op, family>& rows, int64_t strips, int64_t k, int64_t l,
-                                          int64_t left, const CoefficientArrays<typename Op::A>& arrays,
-                                          const double* pivot, double* first, double* second) {
+static inline BNORM_IN_LOOP void add_rows(const QuadRows<Op, family>& quad, int64_t k, int64_t l,
+                                          const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
+                                          double* first, double* second) {
   using In = Input<typename Op::Type>;
   constexpr int reads = Op::read_count;
   constexpr bool exact = Op::template exact<centered>;
+  const int64_t left = quad.lanes - l;
   const auto coefficients = load_coefficients<Op>(arrays, l, full ? 16 : left);
   const auto pivots = Lanes<double>::load(pivot);
   const auto terms = [&](int64_t octet) BNORM_IN_LOOP {
     In in[reads];
-    const int64_t width = family == kColumnsNarrow ? rows.width[octet % 2] - l : left;
+    const int64_t width = octet < quad.octets ? left : quad.rest_lanes - l;
     each<0, reads>([&](auto r) BNORM_IN_LOOP {
-      const auto* const from = rows.base[r] + rows.class_offset[r][k] + l + octet * rows.octet_offset[r];
+      const auto* const from = quad.base[r] + quad.class_offset[r][k] + l + octet * quad.octet_offset[r];
       in[r] = full ? In::load(from) : In::load_first(from, width);
     });
     const auto a = Op::template terms<centered>(in, coefficients, pivots);
     return family == kColumnsNarrow && !full ? keep<centered>(a, width, width - 8) : a;
   };
-  Sums<Lanes<double>> sums = {Lanes<double>::load(first), Lanes<double>::load(second)};
-  if (k < rows.classes[1])
-    for (int64_t j = 0; j < strips; ++j) sums.template grow<exact>(terms(2 * j), terms(2 * j + 1));
+  auto sums = Sums<Lanes<double>>::of(terms(0));
+  const int64_t rows = quad.rows(k);
+  if (rows == 2 * kQuadStrips)
+    each<1, 2 * kQuadStrips>([&](auto octet) BNORM_IN_LOOP { sums.template grow<exact>(terms(octet)); });
   else
-    sums.grow(terms(0));
+    for (int64_t octet = 1; octet < rows; ++octet) sums.template grow<exact>(terms(octet));
+  sums.add({Lanes<double>::load(first), Lanes<double>::load(second)});
   sums.first.store(first);
   sums.second.store(second);
 }
 
-/// Adds all rows of some strips, in some groups of lanes.
+/// Adds all rows of a quad, in some groups of lanes.
 template <class Op, Family family, bool centered>
-static inline void add_strips(const StripRows<Op, family>& rows, int64_t strips,
-                              const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
-                              const LaneGroups& groups, LaneSums& sums) {
-  const int64_t full = rows.lanes < rows.width[1] ? rows.lanes : rows.width[1];
-  for (int64_t k = 0; k < rows.classes[0]; ++k) {
+static inline void add_quad(const QuadRows<Op, family>& quad, const CoefficientArrays<typename Op::A>& arrays,
+                            const double* pivot, const LaneGroups& groups, LaneSums& sums) {
+  const int64_t full = family == kColumnsNarrow && quad.rest > 0 ? quad.rest_lanes : quad.lanes;
+  for (int64_t k = 0; k < (quad.octets > 0 ? quad.map.classes() : quad.rest); ++k) {
     double* const first = sums.first + k * sums.stride;
     double* const second = sums.second + k * sums.stride;
     for (int64_t i = 0; i < groups.count; ++i) {
-      const int64_t l = groups.first[i], left = rows.lanes - l;
+      const int64_t l = groups.first[i];
       if (l + 16 <= full)
-        add_rows<Op, family, centered, true>(rows, strips, k, l, 16, arrays, pivot + l, first + l, second + l);
+        add_rows<Op, family, centered, true>(quad, k, l, arrays, pivot + l, first + l, second + l);
       else
-        add_rows<Op, family, centered, false>(rows, strips, k, l, left, arrays, pivot + l, first + l, second + l);
+        add_rows<Op, family, centered, false>(quad, k, l, arrays, pivot + l, first + l, second + l);
     }
   }
 }
@@ -231,14 +246,12 @@ static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int6
 
 /// Adds the strips [begin, end) in some groups of lanes.
 template <class Op, Family family, bool centered>
-static inline void add_block(StripRows<Op, family>& rows, int64_t begin, int64_t end,
+static inline void add_block(QuadRows<Op, family>& quad, int64_t begin, int64_t end,
                              const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
                              const LaneGroups& groups, LaneSums& sums) {
-  if (groups.count == 0) return;
-  for (int64_t strips = 0; begin < end; begin += strips) {
-    const int64_t whole = rows.go_to(begin), most = end - begin < kJoinedStrips ? end - begin : kJoinedStrips;
-    strips = whole == 0 ? 1 : (whole < most ? whole : most);
-    add_strips<Op, family, centered>(rows, strips, arrays, pivot, groups, sums);
+  for (int64_t strips = 0; groups.count > 0 && begin < end; begin += strips) {
+    strips = quad.go_to(begin, end);
+    add_quad<Op, family, centered>(quad, arrays, pivot, groups, sums);
   }
 }
 
@@ -248,13 +261,12 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
                                const LaneArrays<Op, family>& coefficients) {
   const int64_t lanes = map.tile_lanes(channels), strips = strip_count(t.order);
   const int64_t begin = b * kBlockStrips, end = begin + kBlockStrips < strips ? begin + kBlockStrips : strips;
-  const auto count = static_cast<double>(block_length(t.order, b));
+  const int64_t positions = block_length(t.order, b);
+  const auto count = static_cast<double>(positions);
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
-  StripRows<Op, family> rows(t, map, c, lanes);
-  rows.go_to(begin);
-  // All 8 slots of a channel, or the first ones.
-  const int64_t classes = end - begin == 1 ? rows.classes[0] : map.classes();
+  QuadRows<Op, family> quad(t, map, c, lanes);
+  const int64_t classes = map.classes_in(positions);
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
   double pivot[kTileLanes];
@@ -264,8 +276,8 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
     if (!again) sums.clear(pivots.raw, classes);
     sums.clear(pivots.centered, classes);
     if constexpr (!Op::always_centered)
-      if (!again) add_block<Op, family, false>(rows, begin, end, coefficients.arrays, pivots.lane, pivots.raw, sums);
-    add_block<Op, family, true>(rows, begin, end, coefficients.arrays, pivots.lane, pivots.centered, sums);
+      if (!again) add_block<Op, family, false>(quad, begin, end, coefficients.arrays, pivots.lane, pivots.raw, sums);
+    add_block<Op, family, true>(quad, begin, end, coefficients.arrays, pivots.lane, pivots.centered, sums);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.first, first);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.second, second);
     Op::finish(t, c, count, pivot, first, second, channels);

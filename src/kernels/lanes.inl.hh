@@ -121,8 +121,8 @@ static inline V tree_sum(const V& a0, const V& a1, const V& a2, const V& a3, con
                          const V& a7) {
   return ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7));
 }
-static inline double tree_sum(const Octet& a) {
-  double slot[8];
-  a.store(slot);
-  return tree_sum(slot[0], slot[1], slot[2], slot[3], slot[4], slot[5], slot[6], slot[7]);
+static inline double tree_sum(const Part<double>& a) { return a.halves_sum(); }
+template <class Half>
+static inline double tree_sum(const Pair<Half>& a) {
+  return tree_sum(a.lo + a.hi);
 }

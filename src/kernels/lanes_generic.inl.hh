@@ -28,6 +28,8 @@ struct Part {
   Part operator-(const Part& b) const { return {v - b.v}; }
   Part operator*(const Part& b) const { return {v * b.v}; }
   static Part exact_product_plus(const Part& a, const Part& b, const Part& c) { return {a.v * b.v + c.v}; }
+  /// Halves onto halves.
+  T halves_sum() const { return v; }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {a.v < b.v ? yes.v : no.v};
   }

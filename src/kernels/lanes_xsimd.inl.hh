@@ -11,6 +11,21 @@ static inline To convert_elements(From x) {
   return __builtin_convertvector(x, To);
 }
 
+/// Sum of 2, 4 or 8 elements, halves onto halves.
+template <class Elements>
+static inline auto sum_of_halves(Elements a, Index<2>) {
+  return a[0] + a[1];
+}
+template <class Elements>
+static inline auto sum_of_halves(Elements a, Index<4>) {
+  return sum_of_halves(__builtin_shufflevector(a, a, 0, 1) + __builtin_shufflevector(a, a, 2, 3), Index<2>());
+}
+template <class Elements>
+static inline auto sum_of_halves(Elements a, Index<8>) {
+  return sum_of_halves(__builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7),
+                       Index<4>());
+}
+
 template <class T>
 struct Part {
   using Element = T;
@@ -43,6 +58,11 @@ struct Part {
   Part operator*(const Part& b) const { return {v * b.v}; }
   static Part exact_product_plus(const Part& a, const Part& b, const Part& c) {
     return {Batch(multiply_add(a.v.data, b.v.data, c.v.data))};
+  }
+  /// Halves onto halves.
+  T halves_sum() const {
+    typedef T Elements __attribute__((vector_size(sizeof(Batch))));
+    return sum_of_halves(__builtin_bit_cast(Elements, v.data), Index<size>());
   }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {xsimd::select(a.v < b.v, yes.v, no.v)};

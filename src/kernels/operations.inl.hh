@@ -63,25 +63,24 @@ struct Terms {
   V term, factor;
 };
 
-/// The two running sums.
+/// Two sums: of terms, and of terms times their factors.
 template <class V>
 struct Sums {
   V first, second;
 
   static Sums zero() { return {V::broadcast(0), V::broadcast(0)}; }
+  static Sums of(const Terms<V>& a) { return {a.term, a.term * a.factor}; }
 
-  /// Grows by both octets of a strip. `exact`: products have no rounding, so one fused with an addition has the bits of
-  /// two operations.
+  /// Grows by one term. `exact`: products have no rounding, so one fused with the addition has the bits of two
+  /// operations.
   template <bool exact>
-  inline BNORM_IN_LOOP void grow(const Terms<V>& a, const Terms<V>& b) {
-    first = first + (a.term + b.term);
-    const V product = a.term * a.factor;
-    second = second + (exact ? V::exact_product_plus(b.term, b.factor, product) : product + b.term * b.factor);
-  }
-  /// Grows by a strip of octet 0 alone.
   inline BNORM_IN_LOOP void grow(const Terms<V>& a) {
     first = first + a.term;
-    second = second + a.term * a.factor;
+    second = exact ? V::exact_product_plus(a.term, a.factor, second) : second + a.term * a.factor;
+  }
+  inline BNORM_IN_LOOP void add(const Sums& a) {
+    first = first + a.first;
+    second = second + a.second;
   }
 };
 

@@ -59,35 +59,47 @@ static inline Terms<Lanes<double>> keep(const Terms<Lanes<double>>& a, int64_t l
   return {keep(a.term, lo, hi), keep(a.factor, lo, hi)};
 }
 
-/// Adds a strip whose octets lie side by side.
+/// Adds a strip whose octets lie side by side to the sums of its quad.
 template <class Op, bool centered>
-static inline BNORM_IN_LOOP void add_octets(const Terms<Lanes<double>>& strip, Sums<Octet>& sums) {
-  sums.grow<Op::template exact<centered>>({strip.term.lo, strip.factor.lo}, {strip.term.hi, strip.factor.hi});
+static inline BNORM_IN_LOOP void add_octets(const Terms<Lanes<double>>& strip, Sums<Octet>& quad) {
+  quad.grow<Op::template exact<centered>>({strip.term.lo, strip.factor.lo});
+  quad.grow<Op::template exact<centered>>({strip.term.hi, strip.factor.hi});
 }
 
-/// Adds one run of `count` elements to the sums of its channel.
+/// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
 template <class Op, bool centered>
 static inline void add_run(const typename Op::Type* const* from, int64_t count, const Coefficients<typename Op::A>& k,
                            double pivot, Sums<Octet>& sums) {
   using In = Input<typename Op::Type>;
   constexpr int reads = Op::read_count;
   const auto pivots = Lanes<double>::broadcast(pivot);
-  Sums<Octet> s = sums;
-  In in[reads];
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    each<0, reads>([&](auto r) {
+  const auto strip = [&](int64_t i) BNORM_IN_LOOP {
+    In in[reads];
+    each<0, reads>([&](auto r) BNORM_IN_LOOP {
       __builtin_prefetch(reinterpret_cast<const char*>(from[r] + i) + kAheadBytes);
       in[r] = In::load(from[r] + i);
     });
-    add_octets<Op, centered>(Op::template terms<centered>(in, k, pivots), s);
+    return Op::template terms<centered>(in, k, pivots);
+  };
+  Sums<Octet> all = sums;
+  int64_t i = 0;
+  for (; i + kQuad <= count; i += kQuad) {
+    Sums<Octet> quad = Sums<Octet>::zero();
+    each<0, kQuadStrips>([&](auto j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip), quad); });
+    all.add(quad);
   }
   if (i < count) {
-    const int64_t left = count - i;
-    each<0, reads>([&](auto r) { in[r] = In::load_first(from[r] + i, left); });
-    add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), left, left - 8), s);
+    Sums<Octet> quad = Sums<Octet>::zero();
+    for (; i + kStrip <= count; i += kStrip) add_octets<Op, centered>(strip(i), quad);
+    if (i < count) {
+      const int64_t left = count - i;
+      In in[reads];
+      each<0, reads>([&](auto r) { in[r] = In::load_first(from[r] + i, left); });
+      add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), left, left - 8), quad);
+    }
+    all.add(quad);
   }
-  sums = s;
+  sums = all;
 }
 
 /// Calls body(centered) with what the pivot asks for.

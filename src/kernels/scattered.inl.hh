@@ -26,20 +26,27 @@ static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position,
   return {count[0], count[1]};
 }
 
-/// Adds the positions [begin, end) to the sums of channel c.
+/// Adds the positions [begin, end) of one block to the sums of channel c.
 template <class Op, bool centered>
 static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
                                  const Coefficients<typename Op::A>& k, double pivot, Sums<Octet>& sums) {
   using T = typename Op::Type;
   constexpr int reads = Op::read_count;
+  const int64_t spatial = t.order.spatial;
   const auto pivots = Lanes<double>::broadcast(pivot);
   while (begin < end) {
-    T buffer[reads][16] = {};
-    const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
-    Input<T> in[reads];
-    each<0, reads>([&](auto r) { in[r] = Input<T>::load(buffer[r]); });
-    add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), strip.lo, strip.hi), sums);
-    begin += strip.lo + strip.hi;
+    // Quads end with their sample where strips do.
+    const int64_t sample_end = spatial > kOctet ? (begin / spatial + 1) * spatial : end;
+    Sums<Octet> quad = Sums<Octet>::zero();
+    for (int64_t i = 0; i < kQuadStrips && begin < end && begin < sample_end; ++i) {
+      T buffer[reads][16] = {};
+      const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
+      Input<T> in[reads];
+      each<0, reads>([&](auto r) { in[r] = Input<T>::load(buffer[r]); });
+      add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), strip.lo, strip.hi), quad);
+      begin += strip.lo + strip.hi;
+    }
+    sums.add(quad);
   }
 }
 
