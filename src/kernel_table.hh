@@ -14,7 +14,7 @@ namespace bnorm {
 /// for S <= 8 an octet is 8 / S whole samples. Nothing but S and N decides it.
 struct Order {
   int64_t batch, spatial;
-  int64_t octet_samples;      // S <= 8: samples in an octet; else 0
+  int64_t octet_samples;      // S <= 8: samples in an octet, a power of two; else 0
   int64_t strips_per_sample;  // S > 8; else 0
 };
 
@@ -29,13 +29,15 @@ constexpr int64_t kQuad = kQuadStrips * kStrip;
 
 static inline Order make_order(int64_t batch, int64_t spatial) {
   if (spatial > kOctet) return {batch, spatial, 0, (spatial + kStrip - 1) / kStrip};
-  return {batch, spatial, spatial > 0 ? kOctet / spatial : 1, 0};
+  constexpr signed char octet_samples[kOctet + 1] = {1, 8, 4, 2, 2, 1, 1, 1, 1};
+  return {batch, spatial, octet_samples[spatial], 0};
 }
 
+// Calls at batch 1 go through here a dozen times: no divisions on their way.
 static inline int64_t strip_count(const Order& o) {
   if (o.batch == 0 || o.spatial == 0) return 0;
   if (o.strips_per_sample > 0) return o.batch * o.strips_per_sample;
-  return (o.batch + 2 * o.octet_samples - 1) / (2 * o.octet_samples);
+  return (o.batch + 2 * o.octet_samples - 1) >> __builtin_ctzll(static_cast<uint64_t>(2 * o.octet_samples));
 }
 
 static inline int64_t block_count(const Order& o) { return (strip_count(o) + kBlockStrips - 1) / kBlockStrips; }
@@ -48,6 +50,7 @@ struct Position {
 /// The first position of a strip; (N, 0) from the end on.
 static inline Position strip_position(const Order& o, int64_t strip) {
   if (strip >= strip_count(o)) return {o.batch, 0};
+  if (strip == 0) return {0, 0};
   if (o.strips_per_sample == 0) return {strip * 2 * o.octet_samples, 0};
   const int64_t n = strip / o.strips_per_sample;
   return {n, (strip - n * o.strips_per_sample) * kStrip};

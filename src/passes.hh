@@ -23,12 +23,16 @@ void map_piece(const Run& run, const TwoPasses& passes, const Piece& p);
 /// Maps what reduce_piece has just read, last blocks first where a block is a run of memory: they are still in cache.
 void map_blocks_back(const Run& run, const TwoPasses& passes, const Piece& p);
 
-/// Runs body(i) for all i in [0, n) in at most kMostTasks tasks: many groups share one.
+/// Runs body(piece) for all pieces of a cut in at most kMostTasks tasks: many groups share one.
 template <class Body>
-bool run_pieces(const Workers& workers, int64_t n, const Body& body) {
-  const int64_t tasks = std::min(n, kMostTasks);
+bool run_pieces(const Workers& workers, const Cut& cut, const Body& body) {
+  if (workers.concurrency() == 1) {  // uncut, and without divisions: a call at batch 1 costs some hundred instructions
+    for (int64_t g = 0; g < cut.groups; ++g) body(Piece{g, 0, cut.channels, 0, cut.units});
+    return true;
+  }
+  const int64_t n = cut.count(), tasks = std::min(n, kMostTasks);
   return workers.run(tasks, [&](int64_t task) {
-    for (int64_t i = n * task / tasks; i < n * (task + 1) / tasks; ++i) body(i);
+    for (int64_t i = n * task / tasks; i < n * (task + 1) / tasks; ++i) body(cut.piece(i));
   });
 }
 
@@ -48,8 +52,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
     if (owns_channels(run.plan, passes.family, cut)) {
       // Everything is done while a tile is in cache.
       const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel());
-      return run_pieces(workers, cut.count(), [&](int64_t i) {
-        Piece p = cut.piece(i);
+      return run_pieces(workers, cut, [&](Piece p) {
         for (const int64_t end = p.c1; p.c0 < end; p.c0 = p.c1) {
           p.c1 = std::min(end, p.c0 + step);
           reduce_piece(run, passes, p);
@@ -58,12 +61,12 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
         }
       });
     }
-    if (!run_pieces(workers, cut.count(), [&](int64_t i) { reduce_piece(run, passes, cut.piece(i)); })) return false;
+    if (!run_pieces(workers, cut, [&](const Piece& p) { reduce_piece(run, passes, p); })) return false;
   }
   for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   if (!passes.map) return true;
   const Cut cut = make_cut(run.plan, passes.family, strip_count(run.order), workers);
-  return run_pieces(workers, cut.count(), [&](int64_t i) { map_piece(run, passes, cut.piece(i)); });
+  return run_pieces(workers, cut, [&](const Piece& p) { map_piece(run, passes, p); });
 }
 
 }  // namespace bnorm

@@ -27,9 +27,9 @@ int64_t grain_of(const Plan& plan, const Passes& passes) {
 
 Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers) {
   const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
-  const int64_t grain = grain_of(plan, passes);
   Cut cut = {groups, channels, units, std::max<int64_t>(channels, 1), std::max<int64_t>(units, 1)};
   if (workers.concurrency() == 1) return cut;
+  const int64_t grain = grain_of(plan, passes);
   const int64_t wanted = std::min(workers.concurrency() * kPiecesPerWorker, kMostTasks);
   // Rounded down, so that there are never more pieces than tasks unless groups alone are.
   const auto missing = [&] { return std::max<int64_t>(wanted / std::max<int64_t>(cut.count(), 1), 1); };

@@ -26,7 +26,7 @@ struct Cut {
     return {i / unit_parts() / channel_parts(), c * channel_step, std::min(channels, (c + 1) * channel_step),
             u * unit_step, std::min(units, (u + 1) * unit_step)};
   }
-  static int64_t parts(int64_t size, int64_t step) { return std::max<int64_t>((size + step - 1) / step, 1); }
+  static int64_t parts(int64_t size, int64_t step) { return size <= step ? 1 : (size + step - 1) / step; }
 };
 
 /// Cuts groups x channels x units for the workers. Channels-last is cut by units first, which are runs of memory there;

@@ -70,11 +70,10 @@ struct LaneArrays {
   A value[kCoefficients][kPatternLanes];
   CoefficientArrays<A> arrays;
 
-  LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t lanes) : arrays(arrays_of<A>(t)) {
-    for (int k = Op::coefficient_begin; k < Op::coefficient_end; ++k) {
-      arrays.value[k] += c;
-      if constexpr (family != kColumns) arrays.value[k] = spread(arrays.value[k], value[k], map, lanes);
-    }
+  LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {
+    if constexpr (family != kColumns)
+      each<Op::coefficient_begin, Op::coefficient_end>(
+          [&](auto k) { arrays.value[k] = spread(arrays.value[k], value[k], map, lanes); });
   }
 };
 

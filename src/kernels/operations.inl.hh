@@ -22,10 +22,12 @@ struct CoefficientArrays {
   A lower;
 };
 
-template <class A>
-static inline CoefficientArrays<A> arrays_of(const Tile& t) {
+/// Those of an operation, beginning with channel c.
+template <class Op, class A = typename Op::A>
+static inline CoefficientArrays<A> arrays_of(const Tile& t, int64_t c) {
   CoefficientArrays<A> r;
-  for (int k = 0; k < kCoefficients; ++k) r.value[k] = static_cast<const A*>(t.coefficient[k]);
+  each<Op::coefficient_begin, Op::coefficient_end>(
+      [&](auto k) { r.value[k] = static_cast<const A*>(t.coefficient[k]) + c; });
   r.lower = static_cast<A>(t.lower);
   return r;
 }

@@ -13,7 +13,10 @@ static inline void each_run(int64_t spatial, Position p, int64_t count, Body bod
   }
 }
 
-static inline Position first_position(const Tile& t) { return {t.begin / t.order.spatial, t.begin % t.order.spatial}; }
+static inline Position first_position(const Tile& t) {
+  if (t.begin == 0) return {0, 0};
+  return {t.begin / t.order.spatial, t.begin % t.order.spatial};
+}
 
 /// Element pointers of an operation's tensors at (n, c, s); NULL for outputs that were not given.
 template <class Op>
@@ -183,7 +186,7 @@ static inline void reduce_segment(const Tile& t, const Segment& part, const type
 template <class Op>
 static void reduce_rows(const Tile& t) {
   const Order& o = t.order;
-  const auto arrays = arrays_of<typename Op::A>(t);
+  const auto arrays = arrays_of<Op>(t, 0);
   const int64_t strips = strip_count(o), first = t.b0 * kBlockStrips;
   const int64_t last = t.b1 * kBlockStrips < strips ? t.b1 * kBlockStrips : strips;
   for (int64_t c = t.c0; c < t.c1; c += kRowChannels) {
@@ -290,7 +293,7 @@ static inline void map_run(const typename Op::Type* const* from, typename Op::Ty
 /// Sample by sample through memory: packed tensors are read and written from end to end.
 template <class Op>
 BNORM_FLAT void map_rows(const Tile& t) {
-  const auto arrays = arrays_of<typename Op::A>(t);
+  const auto arrays = arrays_of<Op>(t, 0);
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {

@@ -52,7 +52,7 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
 
 template <class Op>
 static void reduce_scattered(const Tile& t) {
-  const auto arrays = arrays_of<typename Op::A>(t);
+  const auto arrays = arrays_of<Op>(t, 0);
   const auto add = [&](int64_t begin, int64_t count, int64_t c, ChannelSums& s) {
     with_centering<Op>(s.pivot, [&](auto centered) {
       add_scattered<Op, centered>(t, c, begin, begin + count, broadcast_coefficients<Op>(arrays, c), s.pivot, s.sums);
@@ -74,7 +74,7 @@ static void map_scattered(const Tile& t) {
   using T = typename Op::Type;
   constexpr int reads = Op::read_count, writes = Op::write_count;
   const int64_t spatial = t.order.spatial;
-  const auto arrays = arrays_of<typename Op::A>(t);
+  const auto arrays = arrays_of<Op>(t, 0);
   for (int64_t c = t.c0; c < t.c1; ++c) {
     const auto k = broadcast_coefficients<Op>(arrays, c);
     for (int64_t begin = t.begin; begin < t.end; begin += 16) {
