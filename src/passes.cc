@@ -4,6 +4,15 @@
 #include <cstring>
 
 namespace bnorm {
+namespace {
+
+/// Strips mapped from first to last before those ahead of them: a sixteenth of L2, so that little is evicted unread.
+int64_t strips_back(const Run& run) {
+  const int64_t strip_bytes = std::max<int64_t>(kStrip * run.channels() * run.plan.element_bytes(), 1);
+  return std::max<int64_t>(run.plan.tile_bytes / 8 / strip_bytes, 1);
+}
+
+}  // namespace
 
 void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
   Tile t = run.tile(p);
@@ -17,18 +26,11 @@ void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
 
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
   Tile t = run.tile(p);
-  t.begin = strip_begin(run.order, p.u0);
-  t.end = strip_begin(run.order, p.u1);
-  passes.map(t);
-}
-
-void map_blocks_back(const Run& run, const TwoPasses& passes, const Piece& p) {
-  if (!passes.map) return;
-  Tile t = run.tile(p);
-  const int64_t step = is_channels_last(passes.family.map) ? 1 : std::max<int64_t>(p.u1 - p.u0, 1);
-  for (int64_t b = p.u1; b > p.u0; b -= step) {
-    t.begin = block_begin(run.order, b - step);
-    t.end = block_begin(run.order, b);
+  const int64_t step = passes.reduce && is_channels_last(passes.family.map) ? strips_back(run) : p.u1 - p.u0;
+  for (int64_t end = p.u1, begin; end > p.u0; end = begin) {
+    begin = std::max(p.u0, end - step);
+    t.begin = strip_begin(run.order, begin);
+    t.end = strip_begin(run.order, end);
     passes.map(t);
   }
 }

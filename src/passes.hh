@@ -18,10 +18,14 @@ struct TwoPasses {
 
 /// Reduces the blocks of a piece.
 void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p);
-/// Maps the strips of a piece.
+/// Maps the strips of a piece. After a reduction, and where strips are runs of memory, the last ones come first: they
+/// are still in cache.
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p);
-/// Maps what reduce_piece has just read, last blocks first where a block is a run of memory: they are still in cache.
-void map_blocks_back(const Run& run, const TwoPasses& passes, const Piece& p);
+
+/// A piece in blocks as one in strips.
+inline Piece in_strips(const Run& run, const Piece& p) {
+  return {p.g, p.c0, p.c1, p.u0 * kBlockStrips, std::min(p.u1 * kBlockStrips, strip_count(run.order))};
+}
 
 /// Runs body(piece) for all pieces of a cut in at most kMostTasks tasks: many groups share one.
 template <class Body>
@@ -57,7 +61,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
           p.c1 = std::min(end, p.c0 + step);
           reduce_piece(run, passes, p);
           finish(p.g, p.c0, p.c1);
-          map_blocks_back(run, passes, p);
+          if (passes.map) map_piece(run, passes, in_strips(run, p));
         }
       });
     }

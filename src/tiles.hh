@@ -13,20 +13,25 @@ struct Piece {
   int64_t g, c0, c1, u0, u1;
 };
 
-/// A grid of pieces: groups x channel parts x unit parts.
+/// A grid of pieces: groups x channel parts x unit parts. Parts are as equal as whole grains and units allow, the later
+/// ones being longer, since the last unit may be short.
 struct Cut {
   int64_t groups, channels, units;
-  int64_t channel_step, unit_step;
+  int64_t channel_grain;
+  int64_t channel_parts, unit_parts;
 
-  int64_t channel_parts() const { return parts(channels, channel_step); }
-  int64_t unit_parts() const { return parts(units, unit_step); }
-  int64_t count() const { return groups * channel_parts() * unit_parts(); }
+  int64_t count() const { return groups * channel_parts * unit_parts; }
   Piece piece(int64_t i) const {
-    const int64_t u = i % unit_parts(), c = i / unit_parts() % channel_parts();
-    return {i / unit_parts() / channel_parts(), c * channel_step, std::min(channels, (c + 1) * channel_step),
-            u * unit_step, std::min(units, (u + 1) * unit_step)};
+    const int64_t u = i % unit_parts, c = i / unit_parts % channel_parts;
+    return {i / unit_parts / channel_parts, channel_border(c), channel_border(c + 1), units * u / unit_parts,
+            units * (u + 1) / unit_parts};
   }
-  static int64_t parts(int64_t size, int64_t step) { return size <= step ? 1 : (size + step - 1) / step; }
+  int64_t channel_grains() const { return (channels + channel_grain - 1) / channel_grain; }
+
+ private:
+  int64_t channel_border(int64_t part) const {
+    return std::min(channels, channel_grains() * part / channel_parts * channel_grain);
+  }
 };
 
 /// Cuts groups x channels x units for the workers. Channels-last is cut by units first, which are runs of memory there;

@@ -3,6 +3,7 @@
 #pragma once
 #include <bnorm/bnorm.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace bnorm {
@@ -17,6 +18,9 @@ class Workers {
   Workers(const bnorm_executor* executor, int64_t work);
 
   int64_t concurrency() const { return concurrency_; }
+  /// Pieces to make of a loop. oneTBB gets one for each worker, which finds it in its cache in the next loop; an
+  /// executor of the caller, which may hand them out as workers come, 4, so that uneven speed evens out to a quarter.
+  int64_t pieces() const { return std::min((executor_ ? 4 : 1) * concurrency_, kMostTasks); }
 
   /// Runs task(i) once for each i in [0, n), n <= kMostTasks. False if the executor broke its contract.
   template <class Task>
