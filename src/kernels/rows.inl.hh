@@ -52,7 +52,8 @@ struct Cursor {
 // eighth of the smallest L1.
 constexpr int64_t kRowChannels = 32;
 
-// Half a page: the hardware's prefetchers begin anew on every page. Moments of 32 x 64 x 3136 take 0.85 of the time.
+// Half a page: the hardware's prefetchers begin anew on every page. Moments of 32 x 64 x 3136 take 0.85 of the time,
+// and with outputs fetched for writing, inference of 60 x 100, whose rows share lines, 0.69, of 1 x 256 x 784 0.93.
 constexpr int64_t kAheadBytes = 2048;
 
 /// The terms of the lanes before `lo` in octet 0, before `hi` in octet 1. Raw, missing lanes are 0 as they are loaded.
@@ -237,6 +238,10 @@ static inline BNORM_IN_LOOP void map_full(const typename Op::Type* const* from, 
   constexpr int reads = Op::read_count, writes = Op::write_count;
   Lanes<typename Op::A> in[reads], out[writes];
   each<0, reads>([&](auto r) { in[r] = E::load(from[r] + i); });
+  if constexpr (!stream)
+    each<0, writes>([&](auto w) {
+      if (to[w]) __builtin_prefetch(reinterpret_cast<const char*>(to[w] + i) + kAheadBytes, 1);
+    });
   Op::apply(in, k, out);
   each<0, writes>([&](auto w) {
     if (stream && w == 0)
