@@ -4,15 +4,16 @@
 namespace bnorm {
 namespace {
 
-// Neighbouring parts of rows shorter than this, a page, are not written by two workers: each would fetch lines ahead
+// Neighbouring parts of rows shorter than this, two pages, are not written by two workers: each would fetch lines ahead
 // that the other is writing. Mapping whole rows in a second loop instead, 1x256x784 channels-last trains in 0.76 of the
-// time on 2 threads, 4x1024x196 in 0.69.
-constexpr int64_t kRowPartBytes = 4096;
+// time on 2 threads, 4x1024x196 in 0.69, and with parts of 4 KB, 8x2048x49 in 0.65 and 256x2048 in 0.67; of 8 KB,
+// 256x4096 in 0.98.
+constexpr int64_t kRowPartBytes = 8192;
 
-// Channels-last reads and writes a tile of channels in parts of rows: shorter ones lose more than the cache then
-// brings. Without tiles, 1x512x784, whose parts would have 640 bytes, trains in 0.78 of the time, 1024x2048 with 512
-// bytes in 0.80, but 512x4096 with 1 KB in 1.19.
-constexpr int64_t kTileRowBytes = 1024;
+// Channels-last reads and writes a tile of channels in parts of rows: shorter ones lose more than the cache then brings.
+// In whole rows, 1x512x784, whose parts would have 640 bytes, trains in 0.78 of the time, 8x2048x49 with 1280 bytes in
+// 0.71, 256x2048 with 2 KB in 0.81; but 128x4096 with 4 KB in 1.14.
+constexpr int64_t kTileRowBytes = 4096;
 
 int64_t grain_of(const Plan& plan, const Passes& passes) {
   return std::max(plan.channel_grain(passes.reduce), plan.channel_grain(passes.map));
