@@ -58,9 +58,10 @@ void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
 void load_statistics(const Run& run) {
   const bnorm_desc& d = run.desc();
   const int64_t all = d.groups * d.channels;
+  if (run.saves_in_place()) return;
   if (!d.frozen) {
-    load_values(run.call.mean, 0, all, run.stats_f64(), run.w.saved_mean);
-    load_values(run.call.inv_std, 0, all, run.stats_f64(), run.w.saved_inv_std);
+    load_values(run.call.mean, 0, all, false, run.w.saved_mean);
+    load_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
     return;
   }
   const bool f64 = d.param_type == BNORM_F64;
@@ -98,32 +99,21 @@ void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double 
                                                     sum_dz_x, coefficient, c1 - c0);
 }
 
-/// dscale and dshift of channels [c, c + channels) from the sums of the groups [g0, g1) at [g * stride + c], NULL where
-/// there were no values; to [at + c] of the outputs.
-void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride, int64_t g0,
-                           int64_t g1, int64_t at) {
-  const bool f64 = run.desc().param_type == BNORM_F64;
-  for (int64_t c = 0; c < run.channels(); c += kChannelRun) {
-    const int64_t channels = std::min(kChannelRun, run.channels() - c);
-    double dscale[kChannelRun] = {}, dshift[kChannelRun] = {};
-    for (int64_t g = g0; sum_dz && g < g1; ++g) {
-      const double* const inv_std = run.w.saved_inv_std + g * run.channels() + c;
-      for (int64_t i = 0; i < channels; ++i) {
-        dshift[i] += sum_dz[g * stride + c + i];
-        dscale[i] += sum_dz_x[g * stride + c + i] * inv_std[i];
-      }
-    }
-    if (run.call.dscale) store_values(run.call.dscale, at + c, channels, f64, dscale);
-    if (run.call.dshift) store_values(run.call.dshift, at + c, channels, f64, dshift);
-  }
-}
-
-/// For each group its own, or summed over all.
+/// dscale and dshift, for each group its own or summed over all, from sums with [group * stride + channel]; NULL where
+/// there were no values.
 void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride) {
-  const int64_t groups = run.desc().groups;
-  if (!run.desc().params_per_group) return store_param_gradients(run, sum_dz, sum_dz_x, stride, 0, groups, 0);
-  for (int64_t g = 0; g < groups; ++g)
-    store_param_gradients(run, sum_dz, sum_dz_x, stride, g, g + 1, g * run.channels());
+  if (!run.call.dscale && !run.call.dshift) return;
+  const bnorm_desc& d = run.desc();
+  const int64_t sets = d.params_per_group ? d.groups : 1, groups = d.groups / std::max<int64_t>(sets, 1);
+  const auto output = [&](void* array, int64_t set) {
+    return const_cast<void*>(advance(array, set * d.channels, bytes_of(d.param_type)));
+  };
+  for (int64_t set = 0; set < sets; ++set) {
+    const int64_t at = sum_dz ? set * stride : 0;
+    run.table().param_gradients[run.plan.param](sum_dz ? groups : 0, stride, sum_dz + at, sum_dz_x + at,
+                                                run.w.saved_inv_std + set * d.channels, output(run.call.dscale, set),
+                                                output(run.call.dshift, set), d.channels);
+  }
 }
 
 // -------------------------------------------------------------------------------------- kernel choices --
@@ -175,7 +165,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
     const int64_t at = g * run.channels() + c0, partial = g * run.group_stride() + c0;
-    run.table().finalize(run.count(), run.desc().epsilon, !run.stats_f64(), run.w.first + partial,
+    run.table().finalize(run.count(), run.desc().epsilon, run.desc().stats_type != BNORM_F64, run.w.first + partial,
                          run.w.second + partial, run.w.saved_mean + at, run.w.saved_inv_std + at, c1 - c0);
     prepare_from_saved(run, g, c0, c1);
   };
@@ -183,9 +173,11 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
     for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   else if (!run_passes(run, forward_passes(run.plan, true, true), finish))
     return failed(call);
-  const int64_t all = run.desc().groups * run.channels();
-  if (call.mean) store_values(call.mean, 0, all, run.stats_f64(), run.w.saved_mean);
-  if (call.inv_std) store_values(call.inv_std, 0, all, run.stats_f64(), run.w.saved_inv_std);
+  if (call.mean && !run.saves_in_place()) {
+    const int64_t all = run.desc().groups * run.channels();
+    store_values(call.mean, 0, all, false, run.w.saved_mean);
+    store_values(call.inv_std, 0, all, false, run.w.saved_inv_std);
+  }
   const double count = run.count();
   return update_running(run.plan, call, {&count, true, run.w.first, run.w.second, run.group_stride()});
 }

@@ -154,6 +154,10 @@ struct KernelTable {
   /// Slope and bias of dx from the sums over `count` values.
   void (*prepare_gradient[2])(double count, const double* mean, const double* inv_std, const double* sum_dz,
                               const double* sum_dz_x, void* const* coefficient, int64_t channels);
+  /// dscale and dshift, either may be NULL, added over `groups` groups whose sums are `stride` apart, and their inv_std
+  /// `channels`; by param_type.
+  void (*param_gradients[2])(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
+                             const double* inv_std, void* dscale, void* dshift, int64_t channels);
 };
 
 extern const KernelTable kernels_generic, kernels_sse42, kernels_avx2, kernels_avx512, kernels_neon64;

@@ -81,23 +81,24 @@ static void blend(double factor, const double* entry, void* running, int64_t cha
   }
 }
 
-// Parameters are copied this many at a time, so that a loop has no NULL to ask for.
+// Channels taken at a time, so that what stands for parameters that were not given fits on the stack.
 constexpr int64_t kParams = 64;
 
+/// `count` parameters from channel c on; where there are none, `otherwise`, which `filled` has room for.
 template <class P>
-static inline void copy_params(const void* values, int64_t c, int64_t count, P otherwise, P* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = values ? static_cast<const P*>(values)[c + i] : otherwise;
+static inline const P* params_at(const void* values, int64_t c, int64_t count, P otherwise, P* filled) {
+  if (values) return static_cast<const P*>(values) + c;
+  for (int64_t i = 0; i < count; ++i) filled[i] = otherwise;
+  return filled;
 }
 
 /// Calls body(c, count, scale, shift) for runs of channels, with the parameters of channel c + i at [i].
 template <class P, class Body>
 static inline void each_params(const Affine& affine, int64_t channels, Body body) {
-  P scale[kParams], shift[kParams];
+  P ones[kParams], zeros[kParams];
   for (int64_t c = 0; c < channels; c += kParams) {
     const int64_t count = channels - c < kParams ? channels - c : kParams;
-    copy_params<P>(affine.scale, c, count, 1, scale);
-    copy_params<P>(affine.shift, c, count, 0, shift);
-    body(c, count, scale, shift);
+    body(c, count, params_at<P>(affine.scale, c, count, 1, ones), params_at<P>(affine.shift, c, count, 0, zeros));
   }
 }
 
@@ -156,5 +157,21 @@ static void prepare_gradient(double count, const double* mean, const double* inv
     slope[c] = static_cast<A>(-(k * inv_std[c] * dscale));
     const double rest = mean[c] - static_cast<double>(center[c]);
     bias[c] = static_cast<A>(-(k * sum_dz[c]) - rest * static_cast<double>(slope[c]));
+  }
+}
+
+template <class P>
+static void param_gradients(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
+                            const double* inv_std, void* dscale, void* dshift, int64_t channels) {
+  for (int64_t c = 0; c < channels; c += kParams) {
+    const int64_t count = channels - c < kParams ? channels - c : kParams;
+    double scale[kParams] = {}, shift[kParams] = {};
+    for (int64_t g = 0; g < groups; ++g)
+      for (int64_t i = 0; i < count; ++i) {
+        shift[i] += sum_dz[g * stride + c + i];
+        scale[i] += sum_dz_x[g * stride + c + i] * inv_std[g * channels + c + i];
+      }
+    for (int64_t i = 0; dscale && i < count; ++i) static_cast<P*>(dscale)[c + i] = static_cast<P>(scale[i]);
+    for (int64_t i = 0; dshift && i < count; ++i) static_cast<P*>(dshift)[c + i] = static_cast<P>(shift[i]);
   }
 }

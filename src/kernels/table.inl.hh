@@ -66,5 +66,7 @@ static constexpr KernelTable make_table(const char* name) {
   t.blend[1] = blend<double>;
   t.prepare_gradient[0] = prepare_gradient<float>;
   t.prepare_gradient[1] = prepare_gradient<double>;
+  t.param_gradients[0] = param_gradients<float>;
+  t.param_gradients[1] = param_gradients<double>;
   return t;
 }
