@@ -29,8 +29,14 @@ bool fits_rows(const bnorm_desc& d, const bnorm_strides& t) { return d.spatial >
 
 bool fits_columns(const bnorm_desc& d, const bnorm_strides& t) { return is_stride(t.c, 1, d.channels); }
 
+// Below as many positions, rows of 17 to 31 lanes cost less than making the pattern of coefficients: 1x19x49 infers in
+// 1.4 of the time with it, 1x19x196 in 0.94.
+constexpr int64_t kPatternPositions = 128;
+
 bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
-  return d.channels < 16 && fits_columns(d, t) && is_stride(t.s, d.channels, d.spatial) &&
+  const bool few =
+      d.channels < 16 || (d.channels > 16 && d.channels <= kNarrowChannels && d.batch * d.spatial >= kPatternPositions);
+  return few && fits_columns(d, t) && is_stride(t.s, d.channels, d.spatial) &&
          is_stride(t.n, d.channels * d.spatial, d.batch);
 }
 
@@ -114,7 +120,7 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
-    "narrow columns (lanes over position and channel: C < 16, channels-last without gaps)",
+    "narrow columns (lanes over position and channel: few channels, channels-last without gaps)",
     "planar columns (lanes over channel and position: 2 <= S <= 8, planar without gaps)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 

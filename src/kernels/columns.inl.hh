@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Columns: a memory row holds many lanes, each with statistics of its own; rows are added lane by lane.
 //   kColumns        lane = channel                      row = position
-//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, C < 16)
+//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, C < 32)
 //   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8)
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
 #pragma once
 
 // Lanes worked on at once, so that rows are read in runs of 1 KB of f32. Their sums, 8 classes x 2 in f64, are 32 KB.
 constexpr int64_t kTileLanes = 256;
-// The longest pattern of lanes: 16 positions x 15 channels.
-constexpr int64_t kPatternLanes = 16 * 15 + 16;
-static_assert(kPatternLanes >= kTileLanes);
+// The longest pattern of lanes: 16 positions of narrow channels.
+constexpr int64_t kPatternLanes = 16 * kNarrowChannels + 16;
+static_assert(kPatternLanes >= kTileLanes && kTileLanes >= kOctet * kNarrowChannels);
 
 static const double kNoSums[2 * kTileLanes] = {};
 
@@ -58,7 +58,10 @@ static inline const V* spread(const V* from, V* to, const LaneMap<family>& map, 
   int64_t l = 0;
   for (int64_t j = 0; l < lanes && l < period; ++j)
     for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
-  for (; l < lanes; ++l) to[l] = to[l - period];
+  for (int64_t more; l < lanes; l += more) {  // whole periods so far: doubled, or as much as is missing
+    more = lanes - l < l ? lanes - l : l;
+    __builtin_memcpy(to + l, to, static_cast<size_t>(more) * sizeof(V));
+  }
   for (; l % 16 != 0; ++l) to[l] = 0;
   return to;
 }
