@@ -39,8 +39,8 @@ endfunction()
 
 # -O3 even in debug builds: without inlining the lanes fall apart into weak functions. Nothing here may need the C++
 # runtime or share code with other files.
-# Nobody asks for the floating-point status flags, and only without -ftrapping-math does 1 / sqrt become vector code:
-# 3 x at 2048 channels, with the same bits.
+# Nobody asks for the floating-point status flags, and only without -ftrapping-math does 1 / sqrt of f32 become vector
+# code: 3 x at 2048 channels, with the same bits.
 set(kernel_optimization -O3)
 set(kernel_sanitizing "")
 if(BNORM_SANITIZE)

@@ -58,8 +58,8 @@ void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
 void load_statistics(const Run& run) {
   const bnorm_desc& d = run.desc();
   const int64_t all = d.groups * d.channels;
-  if (run.saves_in_place()) return;
   if (!d.frozen) {
+    if (run.statistics_in_place()) return;
     load_values(run.call.mean, 0, all, false, run.w.saved_mean);
     load_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
     return;
@@ -99,12 +99,12 @@ void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double 
                                                     sum_dz_x, coefficient, c1 - c0);
 }
 
-/// dscale and dshift, for each group its own or summed over all, from sums with [group * stride + channel]; NULL where
-/// there were no values.
+/// dscale and dshift, for each group its own or summed over all, from sums with [group * stride + channel]; sum_dz is
+/// NULL where there were no values.
 void store_param_gradients(const Run& run, const double* sum_dz, const double* sum_dz_x, int64_t stride) {
   if (!run.call.dscale && !run.call.dshift) return;
   const bnorm_desc& d = run.desc();
-  const int64_t sets = d.params_per_group ? d.groups : 1, groups = d.groups / std::max<int64_t>(sets, 1);
+  const int64_t sets = d.params_per_group ? d.groups : 1, groups = d.params_per_group ? 1 : d.groups;
   const auto output = [&](void* array, int64_t set) {
     return const_cast<void*>(advance(array, set * d.channels, bytes_of(d.param_type)));
   };
@@ -173,7 +173,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
     for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   else if (!run_passes(run, forward_passes(run.plan, true, true), finish))
     return failed(call);
-  if (call.mean && !run.saves_in_place()) {
+  if (call.mean && !run.statistics_in_place()) {
     const int64_t all = run.desc().groups * run.channels();
     store_values(call.mean, 0, all, false, run.w.saved_mean);
     store_values(call.inv_std, 0, all, false, run.w.saved_inv_std);

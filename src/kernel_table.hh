@@ -10,8 +10,8 @@ namespace bnorm {
 // ---------------------------------------------------------------------------------------- order of reduction --
 
 /// Positions (n, s) of one group and channel in the order in which they are summed (docs/numerics.md): octets of at
-/// most 8 positions, two octets a strip, kBlockStrips strips a block. For S > 8 octets and strips belong to one sample;
-/// for S <= 8 an octet is 8 / S whole samples. Nothing but S and N decides it.
+/// most 8 positions, two octets a strip, kQuadStrips strips a quad, kBlockStrips strips a block. For S > 8 octets and
+/// strips belong to one sample; for S <= 8 an octet is 8 / S whole samples. Nothing but S and N decides it.
 struct Order {
   int64_t batch, spatial;
   int64_t octet_samples;      // S <= 8: samples in an octet, a power of two; else 0
@@ -19,7 +19,7 @@ struct Order {
 };
 
 // 64 strips: 1024 positions where 16 divides S, 4 KB of f32. Large enough to hide the fold at its end (measured 4 %
-// in L1), small enough that 64 summands a chain keep the error below 64 units of f64.
+// in L1), small enough that no summand goes through more than 69 additions.
 constexpr int64_t kBlockStrips = 64;
 constexpr int64_t kOctet = 8;
 constexpr int64_t kStrip = 2 * kOctet;
@@ -89,7 +89,7 @@ enum Family {
   kFamilies
 };
 
-// The most channels that kColumnsNarrow takes: 8 positions of them are a tile of 256 lanes.
+// The most channels that kColumnsNarrow takes: 8 positions of them fit a tile of 256 lanes.
 constexpr int64_t kNarrowChannels = 31;
 
 /// Coefficient arrays of one group in the arithmetic type, indexed by channel.

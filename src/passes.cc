@@ -7,8 +7,8 @@ namespace bnorm {
 namespace {
 
 /// Strips mapped from first to last before those ahead of them: a sixteenth of L2, so that little is evicted unread.
-int64_t strips_back(const Run& run) {
-  const int64_t strip_bytes = std::max<int64_t>(kStrip * run.channels() * run.plan.element_bytes(), 1);
+int64_t strips_back(const Run& run, int64_t channels) {
+  const int64_t strip_bytes = std::max<int64_t>(kStrip * channels * run.plan.element_bytes(), 1);
   return std::max<int64_t>(run.plan.tile_bytes / 8 / strip_bytes, 1);
 }
 
@@ -26,7 +26,8 @@ void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
 
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
   Tile t = run.tile(p);
-  const int64_t step = passes.reduce && is_channels_last(passes.family.map) ? strips_back(run) : p.u1 - p.u0;
+  const int64_t step =
+      passes.reduce && is_channels_last(passes.family.map) ? strips_back(run, p.c1 - p.c0) : p.u1 - p.u0;
   for (int64_t end = p.u1, begin; end > p.u0; end = begin) {
     begin = std::max(p.u0, end - step);
     t.begin = strip_begin(run.order, begin);

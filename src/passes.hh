@@ -40,8 +40,8 @@ bool run_pieces(const Workers& workers, const Cut& cut, const Body& body) {
   });
 }
 
-/// What each loop of a call brings its workers, in bytes that a map moves: a reduction takes as long again. Planar
-/// passes share one loop, since pieces own their channels.
+/// What each loop of a call brings its workers, in bytes that a map moves: a reduction takes as long again. As a
+/// rule planar passes share one loop, where channels-last ones have two (owns_channels).
 inline int64_t work_of_loop(const Run& run, const TwoPasses& passes) {
   const int64_t work = passes.reduce ? 2 * run.bytes : run.bytes;
   return passes.reduce && passes.map && is_channels_last(passes.family.reduce) ? work / 2 : work;

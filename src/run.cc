@@ -43,7 +43,7 @@ Run::Run(const Plan& p, Call& c, void* memory)
     : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(map_workspace(p, memory)) {
   int64_t tensors = 0;
   for (const void* t : call.tensor) tensors += t != nullptr;
-  if (saves_in_place()) {
+  if (statistics_in_place()) {
     w.saved_mean = static_cast<double*>(call.mean);
     w.saved_inv_std = static_cast<double*>(call.inv_std);
   }

@@ -35,7 +35,7 @@ struct Cut {
 };
 
 /// Cuts groups x channels x units for the workers. Channels-last is cut by units first, which are runs of memory there;
-/// else by channels, which need no second loop after the statistics.
+/// else by channels where they come out even, which need no second loop after the statistics.
 Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers);
 
 /// Whether a piece of a reduction's cut should map what it reduced: all its channels' units, in wide enough parts of

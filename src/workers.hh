@@ -17,6 +17,7 @@ class Workers {
   /// `work` is what each loop will bring, in bytes moved: a small one stays on the calling thread, off any scheduler.
   Workers(const bnorm_executor* executor, int64_t work);
 
+  /// 1: the caller runs its loops itself.
   int64_t concurrency() const { return concurrency_; }
   /// Pieces to make of a loop. oneTBB gets one for each worker, which finds it in its cache in the next loop; an
   /// executor of the caller, which may hand them out as workers come, 4, so that uneven speed evens out to a quarter.

@@ -4,23 +4,23 @@
 // data as stored (bf16: 2^-8). The factor kSecondOrder covers products of two roundoffs, `tiny` what underflows.
 //
 // Coefficients. inv_std from running statistics: epsilon and the sum are rounded to v (halved by the root), root and
-// quotient: 3 v. gain = scale * inv_std: one v more, then u on storing: r = 4 v + u. From saved statistics inv_std is
-// given, the product is in f64: r = w + u. offset = shift - (mean - center) * gain uses the rounded gain: product and
-// difference w or v, storing u.
-// y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
-// |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
+// quotient, in f64 Newton's last step and its sum: 3 v. gain = scale * inv_std: one v more, then u on storing: r = 4 v
+// + u. From saved statistics inv_std is given, the product is in f64: r = w + u. offset = shift - (mean - center) *
+// gain uses the rounded gain: product and difference w or v, storing u. y = (x - center) * gain + offset. Difference
+// and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on |x - mean| |gain|, since offset takes the same
+// gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
 //
-// Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A summand goes through at most 8 additions in its
-// quad, 16 of quads and 3 of the fold; difference and division by n make 29 w of the mean |d|. Raw sums of f32 and bf16
-// data hold the mean too, as long as it is at most 64 deviations: R = min(|mean|, 64 D), in place of the pivot. One
-// merge of the tree (L levels) rounds delta, product and sum. So  E_mean = w ((58 + 8 L) D + 29 R + (L + 2) (|mean| +
-// D)). M2 of a block is sum(d^2) - sum(d)^2 / n, both at most n ((2 D)^2 + R^2), with 31 and 59 w; a merge adds 4 w of
-// M2 and 5 w of delta^2; 1 / M and the product round once each; a wrong mean enters delta: E_var = w (90 (4 D^2 + R^2)
-// + (36 L + 5) D^2) + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), half a w of that sum, w each of
-// the last step of Newton and its sum: 4 w with those of var, then t. Running: difference, product, sum in f64, then p,
-// as often as there are updates.
+// Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A summand goes through at most A = additions()
+// additions in its block; difference and division by n make (A + 2) w of the mean |d|. Raw sums of f32 and bf16 data
+// hold the mean too, as long as it is at most 64 deviations: R = min(|mean|, 64 D), in place of the pivot. One merge of
+// the tree (L levels) rounds delta, product and sum. So  E_mean = w ((2 A + 4 + 8 L) D + (A + 2) R + (L + 2) (|mean| +
+// D)). M2 of a block is sum(d^2) - sum(d)^2 / n, both at most n ((2 D)^2 + R^2), with A + 4 and 2 A + 5 w; a merge adds
+// 4 w of M2 and 5 w of delta^2; 1 / M and the product round once each; a wrong mean enters delta: E_var = w ((3 A + 9)
+// (4 D^2 + R^2) + (36 L + 5) D^2) + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), half a w of that
+// sum, w each of the last step of Newton and its sum: 4 w with those of var, then t. Running: difference, product, sum
+// in f64, then p, as often as there are updates.
 //
-// Gradient sums: chains as above, L levels, G groups: dshift (27 + L + G) w of sum |dz|, dscale 4 w more of
+// Gradient sums: chains as above, L levels, G groups: dshift (A + L + G) w of sum |dz|, dscale 4 w more of
 // sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where |z|
 // is below its own bound, ReLU's mask may fall either way: such dy are added to the bounds. dx = dz gain + ((x -
 // center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w, bias = -gain sum(dz) / M -
@@ -99,6 +99,13 @@ inline Normalized normalized(const Roundoffs& e, const Statistics& s, const Affi
                rest * std::fabs(gain) * e.v + offset * (e.v + e.u) + e.u * std::fabs(z);
   bound += std::fabs(a.scale) * (s.inv_std * s.mean_error + std::fabs(d) * s.inv_std_error);
   return {z, bound};
+}
+
+/// Additions of a summand in a block of 64 strips: in its quad, of quads, and in the fold. Quads of 4 strips end with
+/// their sample where S > 8.
+inline Real additions(int64_t spatial) {
+  if (spatial <= 8) return 8 + 16 + 3;
+  return spatial <= 16 ? 2 + 64 + 3 : 4 + 32 + 3;
 }
 
 /// Levels of the merge tree: blocks hold at least 512 positions (64 strips of at least 8).

@@ -18,7 +18,7 @@ constexpr Types kTypes[] = {
     {BNORM_BF16, BNORM_F64, BNORM_F64},
 };
 
-// Around the vector width 16 and its halves, and the 64 lanes of a tile of columns.
+// Around the vector width 16 and its halves, and the grain of 64 channels.
 constexpr int64_t kChannels[] = {1, 2, 3, 5, 15, 16, 17, 31, 33, 64, 65, 100};
 
 struct Samples {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the formulas of the header give in long double, and how far a right implementation may be from it.
 #pragma once
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ Expected expect_backward(const Problem& problem);
 
 /// "" if every output is within its bound, else the name of the output, its index, value, expectation and bound.
 std::string violation(const Expected& expected, const Outputs& actual);
+
+/// Whether an inv_std in f64 is within the two roundings of the inverse root (docs/numerics.md); sum > 0.
+inline bool is_inverse_root(double inv_std, double sum) { return std::fabs(inv_std * std::sqrt(sum) - 1) <= 0x1p-51; }
 
 /// Of the operation: one of the above.
 Expected expect(Operation operation, const Problem& problem, const Outputs& actual);

@@ -71,9 +71,9 @@ class Backward {
         r.dz_error += dz.doubt;
         r.dz_x_error += dz.doubt * std::fabs(d);
       }
-    const Real levels = tree_levels(k_.count());
-    r.dz_error += kSecondOrder * (27 + levels) * kF64 * size;
-    r.dz_x_error += kSecondOrder * (29 + levels) * kF64 * size_x;
+    const Real chain = additions(k_.s) + tree_levels(k_.count());
+    r.dz_error += kSecondOrder * chain * kF64 * size;
+    r.dz_x_error += kSecondOrder * (chain + 2) * kF64 * size_x;
     return r;
   }
 

@@ -41,6 +41,7 @@ Moments moments(const Problem& p, int64_t g, int64_t c) {
   const Shape& k = p.shape();
   Moments m;
   const Real count = static_cast<Real>(k.count()), levels = tree_levels(k.count());
+  const Real chain = additions(k.s) + 2, square = 3 * additions(k.s) + 9;
   if (k.count() == 0) return m;
   const auto each = [&](auto visit) {
     for (int64_t n = 0; n < k.n; ++n)
@@ -56,9 +57,9 @@ Moments moments(const Problem& p, int64_t g, int64_t c) {
   });
   m.var = (squares - rest * rest / count) / count;
   const Real raw = p.config().data == BNORM_F64 ? 0 : std::min(std::fabs(m.mean), 64 * reach);
-  m.mean_error =
-      kSecondOrder * kF64 * ((58 + 8 * levels) * reach + 29 * raw + (levels + 2) * (std::fabs(m.mean) + reach));
-  m.var_error = kSecondOrder * kF64 * ((365 + 36 * levels) * reach * reach + 90 * raw * raw) +
+  m.mean_error = kSecondOrder * kF64 *
+                 ((2 * chain + 8 * levels) * reach + chain * raw + (levels + 2) * (std::fabs(m.mean) + reach));
+  m.var_error = kSecondOrder * kF64 * ((4 * square + 5 + 36 * levels) * reach * reach + square * raw * raw) +
                 4 * reach * m.mean_error + (reach > 0 ? m.mean_error * m.mean_error : 0);
   return m;
 }

@@ -22,8 +22,8 @@ Outputs run_serial(const Problem& p, Operation operation) { return p.run(operati
 
 /// Shapes large enough that threads get work (768 KB and more), one for each way of splitting it.
 std::vector<Case> large_cases() {
-  const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9}, {1, 9000, 15, 1},
-                          {1, 2, 2, 40000}, {1, 1027, 64, 4}, {3, 90, 65, 16}, {1, 1, 1, 200001}};
+  const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9},   {1, 9000, 15, 1}, {1, 2, 2, 40000},
+                          {1, 1027, 64, 4}, {3, 90, 65, 16},  {1, 1, 1, 200001}, {1, 40, 4200, 3}};
   const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
   std::vector<Case> r;
   for (const Shape& shape : shapes) {

@@ -57,7 +57,7 @@ TEST_CASE("semantics: one value per channel has variance 0 and gives activation(
         if (residual) z = rounded(BNORM_F32, z + p.inputs().residual[i]);
         CHECK(out.y[i] == (relu && z < 0 ? 0 : z));
         CHECK(out.mean[i] == p.inputs().x[i]);
-        CHECK(out.inv_std[i] == 1 / std::sqrt(c.epsilon));
+        CHECK(is_inverse_root(out.inv_std[i], c.epsilon));
       }
       CHECK(violation(expect_train(p, out), out) == "");  // M < 2: the variance 0 itself enters running_var
     }
@@ -215,7 +215,7 @@ TEST_CASE("semantics: a constant channel has variance exactly 0") {
         const Outputs out = train(p);
         for (size_t i = 0; i < out.mean.size(); ++i) {
           CHECK(out.mean[i] == held);
-          CHECK(out.inv_std[i] == (epsilon == 0 ? 0 : 1 / std::sqrt(epsilon)));
+          CHECK((epsilon == 0 ? out.inv_std[i] == 0 : is_inverse_root(out.inv_std[i], epsilon)));
         }
         for (size_t i = 0; i < out.y.size(); ++i) {
           // (x - mean) is 0 exactly: shift comes back as the data type holds it.

@@ -21,9 +21,9 @@ static void merge_sums(double* first_a, double* second_a, const double* first_b,
   }
 }
 
-/// 1 / sqrt(var + epsilon) to 2 roundings (docs/numerics.md), 0 where the sum is 0 or infinite, NaN where it is less.
-/// Newton's steps double the digits of a first guess from the bits, within 3.5 %: multiplications, where square root
-/// and division take 5 cycles a channel on AVX-512. Of f32, those are the faster ones.
+/// 1 / sqrt(var + epsilon) to 2 roundings (docs/numerics.md), 0 where the sum is 0 or infinite, NaN where it is
+/// negative. Newton's steps double the digits of a first guess from the bits, within 3.5 %: multiplications, where
+/// square root and division take 5 cycles a channel on AVX-512. For f32 those two are faster.
 static inline double inverse_std(double var, double epsilon) {
   constexpr uint64_t guess = 0x5fe6eb50c7b537a9u;
   constexpr double small = 0x1p-1000, up = 0x1p200, up_root = 0x1p100;

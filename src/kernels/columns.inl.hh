@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Columns: a memory row holds many lanes, each with statistics of its own; rows are added lane by lane.
 //   kColumns        lane = channel                      row = position
-//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, C < 32)
+//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, few channels)
 //   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8)
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
 #pragma once
@@ -83,7 +83,7 @@ struct LaneArrays {
 /// Groups of 16 lanes, by their first.
 struct LaneGroups {
   int64_t count = 0;
-  int64_t first[kPatternLanes / 16];
+  int64_t first[kTileLanes / 16];
 
   void add(int64_t l) { first[count++] = l; }
 };
@@ -91,7 +91,7 @@ struct LaneGroups {
 /// The pivots of a tile in lane order, and the groups of lanes without and with any.
 template <class Op, Family family>
 struct LanePivots {
-  double lane[kPatternLanes];
+  double lane[kTileLanes];
   LaneGroups raw, centered;
 
   LanePivots(const double* pivot, bool any, const LaneMap<family>& map, int64_t lanes) {
@@ -198,6 +198,7 @@ static inline BNORM_IN_LOOP void add_rows(const QuadRows<Op, family>& quad, int6
     const auto a = Op::template terms<centered>(in, coefficients, pivots);
     return family == kColumnsNarrow && !full ? keep<centered>(a, width, width - 8) : a;
   };
+  // From the first term, not from +0: a quad may be -0 here. The block's sums start at +0 and so never are.
   auto sums = Sums<Lanes<double>>::of(terms(0));
   const int64_t rows = quad.rows(k);
   if (rows == 2 * kQuadStrips)
