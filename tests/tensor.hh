@@ -124,10 +124,11 @@ class Tensor {
   bool gaps_intact() const {
     if (!memory_.surroundings_intact()) return false;
     if (memory_.size() == static_cast<size_t>(shape_.elements()) * size_of(type_)) return true;
-    std::vector<bool> named(memory_.size());
-    each([&](size_t byte) { std::fill_n(named.begin() + static_cast<int64_t>(byte), size_of(type_), true); });
+    const size_t bytes = size_of(type_);
+    std::vector<unsigned char> named(memory_.size() / bytes);
+    each([&](size_t byte) { named[byte / bytes] = 1; });
     for (size_t i = 0; i < memory_.size(); ++i)
-      if (!named[i] && !memory_.holds_pattern(i)) return false;
+      if (named[i / bytes] == 0 && !memory_.holds_pattern(i)) return false;
     return true;
   }
 
