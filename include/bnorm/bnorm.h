@@ -272,7 +272,7 @@ typedef void (*bnorm_task)(void* argument, int64_t index);
  *  without oneTBB run on the calling thread. */
 typedef struct bnorm_executor {
   uint32_t struct_size; /**< sizeof(bnorm_executor) */
-  int32_t concurrency;  /**< threads that may run tasks at once, >= 1; a limit for splitting work; 1: none is handed out */
+  int32_t concurrency;  /**< threads that may run tasks at once, >= 1: limits the splitting; 1: no task is handed out */
   void* context;        /**< handed to parallel_for */
   /** Runs task(argument, i) exactly once for each i in [0, n), in any order, on any thread, and returns 0 after all
    *  have ended and their writes are visible. Any other result, or a task not run once, is BNORM_EXECUTION_FAILED. */
