@@ -22,8 +22,8 @@ struct Passes {
 struct Workspace {
   double* first;  // [G][blocks][C]: results of the reductions, merged into block 0
   double* second;
-  double*
-      saved_mean;  // [G][C]: as rounded to stats_type; the caller's own arrays if they are f64, in backward read only
+  // [G][C], as rounded to stats_type: the caller's own arrays if they are f64, then read only in backward.
+  double* saved_mean;
   double* saved_inv_std;
   void* coefficient[kCoefficients];  // [G][C] of the arithmetic type
 };

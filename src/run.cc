@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run.hh"
 
-#include <cstring>
 #include <limits>
 
 namespace bnorm {
@@ -15,12 +14,7 @@ constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 template <class To, class From>
 void convert(const From* from, int64_t count, To* to) {
-  std::transform(from, from + count, to, [](From value) { return static_cast<To>(value); });
-}
-
-// The same type on both sides: memcpy takes a quarter of the time.
-void convert(const double* from, int64_t count, double* to) {
-  if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(double));
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
 }
 
 }  // namespace

@@ -27,11 +27,9 @@ Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Worker
   cut.channel_grain = grain_of(plan, passes);
   // Rounded down, so that there are never more pieces than tasks unless groups alone are.
   const auto missing = [&](int64_t wanted) { return std::max<int64_t>(wanted / std::max<int64_t>(cut.count(), 1), 1); };
-  const auto cut_units = [&] {
-    cut.unit_parts = std::clamp<int64_t>(missing(workers.pieces()), 1, std::max<int64_t>(units, 1));
-  };
+  const auto cut_units = [&] { cut.unit_parts = std::min(missing(workers.pieces()), std::max<int64_t>(units, 1)); };
   const auto cut_channels = [&](int64_t wanted) {
-    cut.channel_parts = std::clamp<int64_t>(missing(wanted), 1, std::max<int64_t>(cut.channel_grains(), 1));
+    cut.channel_parts = std::min(missing(wanted), std::max<int64_t>(cut.channel_grains(), 1));
   };
   if (is_channels_last(passes.reduce)) {
     cut_units();

@@ -6,9 +6,10 @@
 // Coefficients. inv_std from running statistics: epsilon and the sum are rounded to v (halved by the root), root and
 // quotient, in f64 Newton's last step and its sum: 3 v. gain = scale * inv_std: one v more, then u on storing: r = 4 v
 // + u. From saved statistics inv_std is given, the product is in f64: r = w + u. offset = shift - (mean - center) *
-// gain uses the rounded gain: product and difference w or v, storing u. y = (x - center) * gain + offset. Difference
-// and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on |x - mean| |gain|, since offset takes the same
-// gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
+// gain uses the rounded gain: product and difference w or v, storing u.
+//
+// y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
+// |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
 //
 // Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A summand goes through at most A = additions()
 // additions in its block; difference and division by n make (A + 2) w of the mean |d|. Raw sums of f32 and bf16 data
