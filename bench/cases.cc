@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "element.hh"
+#include "support/activation.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -19,8 +20,18 @@ void require_ok(bnorm_status status, const std::string& what) {
 }
 
 bool is_backward(const Row& row) { return row.operation == Operation::backward; }
-bool needs_y(const Row& row) { return !is_backward(row) || (row.relu && row.residual); }
-bool needs_residual(const Row& row) { return row.residual && !is_backward(row); }
+bnorm_type type_of(Dtype dtype) {
+  constexpr bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16};
+  return types[static_cast<size_t>(dtype)];
+}
+
+/// Backward behind a residual finds the derivative from y where that tells it, else from the residual.
+bool reads_forward(const Row& row) { return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY; }
+bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells; }
+bool needs_y(const Row& row) { return !is_backward(row) || (reads_forward(row) && y_tells(row)); }
+bool reads_residual(const Row& row) {
+  return row.residual && (!is_backward(row) || (reads_forward(row) && !y_tells(row)));
+}
 
 /// Statistics run over groups as well; parameters are shared.
 int64_t statistics_of(const Row& row) { return row.groups * row.shape.channels; }
@@ -56,6 +67,20 @@ Buffer::Buffer(size_t bytes)
 
 void Buffer::Release::operator()(std::byte* data) const { ::operator delete (data, std::align_val_t{kLineBytes}); }
 
+bnorm_desc desc_of(const Row& row) {
+  bnorm_desc desc = BNORM_DESC_INIT;
+  desc.data_type = type_of(row.dtype);
+  desc.groups = row.groups;
+  desc.batch = row.shape.batch;
+  desc.channels = row.shape.channels;
+  desc.spatial = row.shape.spatial;
+  desc.activation = row.activation;
+  desc.residual_added = row.residual ? 1 : 0;
+  desc.running_mode = BNORM_RUNNING_PER_GROUP;
+  desc.epsilon = kEpsilon;
+  return desc;
+}
+
 size_t tensor_bytes(const Row& row) { return static_cast<size_t>(row.elements()) * element_bytes(row.dtype); }
 
 int tensors_of(const Row& row) {
@@ -80,16 +105,7 @@ Case::Case(const Row& row) : row_(row) {
 Case::~Case() { bnorm_plan_destroy(plan_); }
 
 void Case::make_plan() {
-  bnorm_desc desc = BNORM_DESC_INIT;
-  desc.data_type = row_.dtype == Dtype::f32 ? BNORM_F32 : row_.dtype == Dtype::f64 ? BNORM_F64 : BNORM_BF16;
-  desc.groups = row_.groups;
-  desc.batch = row_.shape.batch;
-  desc.channels = row_.shape.channels;
-  desc.spatial = row_.shape.spatial;
-  desc.activation = row_.relu ? BNORM_RELU : BNORM_IDENTITY;
-  desc.residual_added = row_.residual ? 1 : 0;
-  desc.running_mode = BNORM_RUNNING_PER_GROUP;
-  desc.epsilon = kEpsilon;
+  bnorm_desc desc = desc_of(row_);
   const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
   require_ok(bnorm_desc_set_layout(&desc, layout), "bnorm_desc_set_layout");
   require_ok(bnorm_plan_create(&plan_, &desc, nullptr), "bnorm_plan_create");
@@ -177,6 +193,7 @@ void Case::make_arguments() {
 
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
     common(backward);
+    backward.residual = set.residual.data();
     backward.dy = set.dy.data();
     backward.mean = mean_.data();
     backward.inv_std = inv_std_.data();
@@ -202,7 +219,7 @@ void Case::make_arguments() {
   require_ok(bnorm_prepare(plan_, &prepare, coefficients_.data()), "bnorm_prepare");
 }
 
-/// Backward takes the saved statistics, and with ReLU behind a residual the output, of a forward call.
+/// Backward takes the saved statistics, and with an activation behind a residual perhaps the output, of a forward call.
 void Case::save_forward() {
   for (size_t i = 0; i < sets_.size(); ++i) {
     bnorm_train_args train = train_[i];
@@ -221,10 +238,11 @@ void Case::make_traffic() {
     if (is_backward(row_)) {
       add_in(set.dy);
       if (needs_y(row_)) add_in(set.y);
+      if (reads_residual(row_)) add_in(set.residual);
       add_out(set.dx);
       if (row_.residual) add_out(set.dresidual);
     } else {
-      if (needs_residual(row_)) add_in(set.residual);
+      if (reads_residual(row_)) add_in(set.residual);
       add_out(set.y);
     }
     traffic_.sets.push_back(tensors);
@@ -256,7 +274,7 @@ void Case::make_twin_parameters() {
       traffic_.statistics_bytes = saved + running;
       break;
     case Operation::backward:
-      traffic_.parameter_bytes = per_channel * (row_.relu && !row_.residual ? 2 : 1) + saved;
+      traffic_.parameter_bytes = per_channel * (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 : 1) + saved;
       traffic_.statistics_bytes = 2 * per_channel;
       break;
   }

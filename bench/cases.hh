@@ -42,6 +42,8 @@ struct TensorSet {
 int tensors_of(const Row& row);
 /// Bytes of one tensor of a row.
 size_t tensor_bytes(const Row& row);
+/// What a row's plan is made of, but for the layout.
+bnorm_desc desc_of(const Row& row);
 /// Sets that a row rotates over: 1, or enough for 4 x the last-level cache.
 size_t sets_of(const Row& row);
 

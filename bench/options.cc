@@ -33,7 +33,19 @@ const std::map<std::string, Operation> kOperations = {{"infer", Operation::infer
                                                       {"backward", Operation::backward},
                                                       {"simple", Operation::simple}};
 const std::map<std::string, Layout> kLayouts = {{"planar", Layout::planar}, {"channels_last", Layout::channels_last}};
-const std::map<std::string, Dtype> kDtypes = {{"f32", Dtype::f32}, {"f64", Dtype::f64}, {"bf16", Dtype::bf16}};
+const std::map<std::string, Dtype> kDtypes = {
+    {"f32", Dtype::f32}, {"f64", Dtype::f64}, {"bf16", Dtype::bf16}, {"f16", Dtype::f16}};
+const std::map<std::string, bnorm_activation> kActivations = {{"identity", BNORM_IDENTITY},
+                                                              {"relu", BNORM_RELU},
+                                                              {"clip", BNORM_CLIP},
+                                                              {"leaky_relu", BNORM_LEAKY_RELU},
+                                                              {"elu", BNORM_ELU},
+                                                              {"sigmoid", BNORM_SIGMOID},
+                                                              {"tanh", BNORM_TANH},
+                                                              {"silu", BNORM_SILU},
+                                                              {"hard_swish", BNORM_HARD_SWISH},
+                                                              {"gelu", BNORM_GELU},
+                                                              {"gelu_tanh", BNORM_GELU_TANH}};
 
 template <class Value>
 std::string name_in(const std::map<std::string, Value>& names, Value value) {
@@ -110,7 +122,8 @@ struct Words {
                                    dtypes = {"f32"}, isas;
   std::vector<int> threads;
   int64_t groups = 1;
-  bool relu = false, residual = false, cold = false;
+  std::string activation = "identity";
+  bool residual = false, cold = false;
 };
 
 void refuse_larger_than_memory(const Row& row, const std::string& shape) {
@@ -129,7 +142,7 @@ void refuse_larger_than_memory(const Row& row, const std::string& shape) {
 /// Why a combination does not exist, or "".
 std::string obstacle(const Row& row) {
   const bool plain = row.layout == Layout::planar && row.dtype == Dtype::f32 && row.groups == 1;
-  if (row.operation == Operation::simple && (!plain || row.relu || row.residual)) {
+  if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + to_string(row.dtype) +
            ": the simple calls take packed planar f32, one group, nothing fused";
   }
@@ -157,17 +170,9 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
   const NamedShape sizes = *shape_of(shape);
   for (const std::string& dtype : words.dtypes) {
     for (const int threads : words.threads) {
-      const Row row = {kOperations.at(operation),
-                       Layout::planar,
-                       kDtypes.at(dtype),
-                       words.groups,
-                       sizes.shape,
-                       threads,
-                       isa,
-                       words.relu,
-                       words.residual,
-                       words.cold,
-                       sizes.depth};
+      const Row row = {
+          kOperations.at(operation),         Layout::planar, kDtypes.at(dtype), words.groups, sizes.shape, threads, isa,
+          kActivations.at(words.activation), words.residual, words.cold,        sizes.depth};
       add_group(row, words, shape, options);
     }
   }
@@ -224,13 +229,15 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
                  "infer, prepared, train, backward, simple (bnorm_infer_f32); default: infer,train,backward")
       ->delimiter(',')
       ->check(one_of(kOperations));
-  app.add_option("--dtype", words.dtypes, "f32, f64, bf16; default: f32")->delimiter(',')->check(one_of(kDtypes));
+  app.add_option("--dtype", words.dtypes, "f32, f64, bf16, f16; default: f32")->delimiter(',')->check(one_of(kDtypes));
   app.add_option("--groups", words.groups, "groups of N samples each; default: 1")->check(whole(1, kMostElements));
   app.add_option("--threads", words.threads, "thread counts; 1 is BNORM_SERIAL; default: every CPU")
       ->delimiter(',')
       ->check(whole(1, 1024));
   app.add_option("--isa", words.isas, "ISAs as BNORM_ISA names them; default: the best")->delimiter(',');
-  app.add_flag("--relu", words.relu, "fuse ReLU");
+  app.add_option("--activation", words.activation,
+                 "fuse an activation, as bnorm_activation names them; default: identity")
+      ->check(one_of(kActivations));
   app.add_flag("--residual", words.residual, "add a residual");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
   const std::string built = known_peers();
@@ -262,7 +269,9 @@ std::string to_string(Layout layout) { return name_in(kLayouts, layout); }
 std::string to_string(Dtype dtype) { return name_in(kDtypes, dtype); }
 
 std::string operation_name(const Row& row) {
-  return to_string(row.operation) + (row.residual ? "+residual" : "") + (row.relu ? "+relu" : "");
+  std::string name = to_string(row.operation) + (row.residual ? "+residual" : "");
+  if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
+  return name;
 }
 
 Options parse_options(int argc, const char* const* argv) {

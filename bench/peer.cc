@@ -62,7 +62,8 @@ std::vector<std::string> environment_of(const PeerSetting& setting) {
 }  // namespace
 
 bool PeerLibrary::takes(const Row& row) const {
-  return row.dtype == Dtype::f32 && row.groups == 1 && !row.residual && (fuses_relu || !row.relu);
+  const bool fused = row.activation == BNORM_IDENTITY || (fuses_relu && row.activation == BNORM_RELU);
+  return row.dtype == Dtype::f32 && row.groups == 1 && !row.residual && fused;
 }
 
 std::vector<std::string> PeerLibrary::formats(const std::string& isa) const {
@@ -124,7 +125,7 @@ void Peer::set_up(const Row& row, const std::string& format, size_t sets, double
                                      {"channels", row.shape.channels},
                                      {"spatial", row.shape.spatial},
                                      {"depth", row.depth},
-                                     {"relu", row.relu},
+                                     {"relu", row.activation == BNORM_RELU},
                                      {"sets", sets},
                                      {"sample_seconds", sample_seconds}});
   implementation_ = answer.at("implementation");

@@ -1,6 +1,8 @@
 // What one row of the report measures.
 #pragma once
 
+#include <bnorm/bnorm.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -10,7 +12,7 @@ namespace bnorm_bench {
 
 enum class Operation { infer, prepared, train, backward, simple };
 enum class Layout { planar, channels_last };
-enum class Dtype { f32, f64, bf16 };
+enum class Dtype { f32, f64, bf16, f16 };
 
 struct Shape {
   int64_t batch, channels, spatial;
@@ -25,7 +27,7 @@ struct Row {
   Shape shape;
   int threads;
   std::string isa;
-  bool relu;
+  bnorm_activation activation;
   bool residual;
   bool cold;          ///< rotate over buffers of 4 x the last-level cache
   int64_t depth = 1;  ///< of 3-D images, whose spatial positions are depth x height x width

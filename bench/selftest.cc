@@ -162,7 +162,8 @@ void check_command_line() {
   check_refused({"--shape", "1,2,3x4"}, "--shape", "1,2,3x4");
   check_refused({"--layout", "nchw"}, "--layout", "nchw");
   check_refused({"--operation", "forward"}, "--operation", "forward");
-  check_refused({"--dtype", "f16"}, "--dtype", "f16");
+  check_refused({"--dtype", "f8"}, "--dtype", "f8");
+  check_refused({"--activation", "mish"}, "--activation", "mish");
   check_refused({"--threads", "0"}, "--threads", "0");
   check_refused({"--groups", "-1"}, "--groups", "-1");
   check_refused({"--isa", "avx9"}, "--isa", "avx9");
@@ -182,16 +183,19 @@ int run_selftest() {
       }
     }
   }
-  check_rows({"--shape", "3,5,7", "2,16,40", "--operation", "infer,prepared,train,backward", "--dtype", "f32,f64,bf16",
-              "--threads", "1,2", "--no-peers"});
-  check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--groups", "2", "--relu",
-              "--residual", "--dtype", "f32,bf16"});
+  check_rows({"--shape", "3,5,7", "2,16,40", "--operation", "infer,prepared,train,backward", "--dtype",
+              "f32,f64,bf16,f16", "--threads", "1,2", "--no-peers"});
+  check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--groups", "2", "--activation",
+              "relu", "--residual", "--dtype", "f32,bf16"});
+  for (const char* activation : {"clip", "leaky_relu", "elu", "tanh", "silu", "gelu"})
+    check_rows({"--shape", "3,5,7", "--operation", "infer,train,backward", "--activation", activation, "--residual",
+                "--dtype", "f32,f64,f16"});
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
   for (const PeerLibrary& library : peer_libraries()) {
     check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",
                 "--peers", library.name.c_str()});
-    check_rows(
-        {"--shape", "4,32,25", "--operation", "infer,train,backward", "--relu", "--peers", library.name.c_str()});
+    check_rows({"--shape", "4,32,25", "--operation", "infer,train,backward", "--activation", "relu", "--peers",
+                library.name.c_str()});
   }
   std::puts(failures == 0 ? "bench self test passed" : "bench self test FAILED");
   return failures == 0 ? 0 : 1;

@@ -8,6 +8,7 @@
 
 #include "cases.hh"
 #include "element.hh"
+#include "support/activation.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -15,7 +16,10 @@ namespace {
 using Real = long double;
 
 /// Unit roundoff of a type.
-Real unit(Dtype dtype) { return std::ldexp(Real{1}, dtype == Dtype::f64 ? -53 : dtype == Dtype::f32 ? -24 : -8); }
+Real unit(Dtype dtype) {
+  constexpr int exponents[] = {-24, -53, -8, -11};
+  return std::ldexp(Real{1}, exponents[static_cast<size_t>(dtype)]);
+}
 
 /// Allowed error where the exact result is a sum of terms of total size `terms`: eight roundings of the arithmetic,
 /// the rounding to the data type, and for f64, whose statistics are no wider than the data, 64 roundings of the sums.
@@ -26,7 +30,7 @@ Real tolerance(Dtype dtype, Real terms) {
 
 /// One group's values of one channel, and what the formulas make of them.
 struct Channel {
-  std::vector<Real> x, dy, residual;
+  std::vector<Real> x, dy, residual, y;  // y: of the forward call, for backward
   Real scale, shift, mean, inv_std;
 
   Real x_hat(size_t i) const { return (x[i] - mean) * inv_std; }
@@ -64,33 +68,38 @@ std::vector<Real> gather(const Row& row, const Buffer& buffer, int64_t g, int64_
 }
 
 void check_forward(const Row& row, const Channel& channel, const std::vector<Real>& y, int64_t c) {
+  const auto f = bnorm_support::activation(desc_of(row));
   for (size_t i = 0; i < y.size(); ++i) {
     const Real z = channel.z(i);
-    const Real expected = row.relu && z < 0 ? 0 : z;
-    if (!within(y[i], expected, tolerance(row.dtype, channel.z_terms(i)))) fail(row, "y", c, i, y[i], expected);
+    const Real expected = f.value(z);
+    const Real allowed = f.steepest * tolerance(row.dtype, channel.z_terms(i));
+    const Real own = unit(row.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32) * f.value_error(z);
+    if (!within(y[i], expected, allowed + own)) fail(row, "y", c, i, y[i], expected);
   }
 }
 
 struct GradientSums {
   Real shift = 0, scale = 0;              ///< dshift, dscale
   Real shift_terms = 0, scale_terms = 0;  ///< sums of absolute values
-  Real shift_open = 0, scale_open = 0;    ///< of elements so close to ReLU's edge that rounding decides
+  Real shift_open = 0, scale_open = 0;    ///< of elements so close to a kink that rounding decides
 };
 
-/// dz of each element and the sums; elements whose sign of z rounding decides are marked by NaN.
+/// dz of each element and the sums; elements whose derivative rounding decides are marked by NaN.
 GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>& dz) {
   GradientSums sums;
   dz = channel.dy;
+  const auto f = bnorm_support::activation(desc_of(row));
+  const bool reads_y = row.residual && f.y_tells;
   for (size_t i = 0; i < dz.size(); ++i) {
     const Real z = channel.z(i);
     const Real x_hat = channel.x_hat(i);
-    if (row.relu && std::fabs(z) <= tolerance(Dtype::f32, channel.z_terms(i))) {
+    if (f.slope_jump(z, tolerance(reads_y ? row.dtype : Dtype::f32, channel.z_terms(i))) > 0) {
       sums.shift_open += std::fabs(dz[i]);
       sums.scale_open += std::fabs(dz[i] * x_hat);
       dz[i] = NAN;
       continue;
     }
-    if (row.relu && z < 0) dz[i] = 0;
+    dz[i] *= reads_y ? f.slope_of_y(channel.y[i]) : f.slope(z);
     sums.shift += dz[i];
     sums.scale += dz[i] * x_hat;
     sums.shift_terms += std::fabs(dz[i]);
@@ -134,8 +143,14 @@ void Case::verify() {
     GradientSums total;
     for (int64_t g = 0; g < row_.groups; ++g) {
       const int64_t at = g * channels + c;
-      Channel channel = {
-          gather(row_, set.x, g, c), gather(row_, set.dy, g, c), gather(row_, set.residual, g, c), 0, 0, 0, 0};
+      Channel channel = {gather(row_, set.x, g, c),
+                         gather(row_, set.dy, g, c),
+                         gather(row_, set.residual, g, c),
+                         gather(row_, set.y, g, c),
+                         0,
+                         0,
+                         0,
+                         0};
       channel.scale = read_element(scale_.data(), parameter, c);
       channel.shift = read_element(shift_.data(), parameter, c);
       channel.mean = read_element(running_mean_.data(), parameter, at);

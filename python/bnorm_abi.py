@@ -30,7 +30,8 @@ DEFAULT_LIBRARY = ROOT / "build" / "release" / "libbnorm.so"
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 TENSORS = ("x", "y", "residual", "dx", "dy", "dresidual")
-ACTIVATIONS = {"identity": "BNORM_IDENTITY", "relu": "BNORM_RELU"}
+_ACTIVATION_NAMES = "identity relu clip leaky_relu elu sigmoid tanh silu hard_swish gelu gelu_tanh"
+ACTIVATIONS = {name: f"BNORM_{name.upper()}" for name in _ACTIVATION_NAMES.split()}
 RUNNING_MODES = {
     "unset": "BNORM_RUNNING_UNSET",
     "per_group": "BNORM_RUNNING_PER_GROUP",
@@ -41,6 +42,7 @@ RUNNING_MODES = {
 TYPES = {
     np.dtype(np.float32): "BNORM_F32",
     np.dtype(np.float64): "BNORM_F64",
+    np.dtype(np.float16): "BNORM_F16",
     bfloat16: "BNORM_BF16",
     np.dtype(np.uint16): "BNORM_BF16",
 }
@@ -191,9 +193,13 @@ class Plan:
         axes: str,
         like: dict[str, np.ndarray] | None = None,
         data_type: Any = np.float32,
+        output_type: Any = None,
         param_type: Any = None,
         stats_type: Any = np.float64,
         activation: str = "identity",
+        clip: tuple[float, float] = (0.0, 6.0),
+        leaky_slope: float = 0.01,
+        elu_alpha: float = 1.0,
         residual_added: bool = False,
         running_mode: str = "unset",
         biased_running_var: bool = False,
@@ -206,6 +212,8 @@ class Plan:
         self.library = library
         self.geometry = Geometry(axes, tuple(int(size) for size in shape))
         self.data_type = np.dtype(data_type)
+        self.output_type = np.dtype(output_type or data_type)
+        self._types = {name: self.data_type if name in ("x", "dx") else self.output_type for name in TENSORS}
         default_param = np.float64 if self.data_type == np.float64 else np.float32
         self.param_type = np.dtype(param_type or default_param)
         self.stats_type = np.dtype(stats_type)
@@ -215,13 +223,14 @@ class Plan:
         # Without groups no array has a G axis, so neither have its statistics.
         self.stats_shape = (groups, channels) if "G" in axes else (channels,)
         self.running_shape = (groups, channels) if running_mode == "per_group" else (channels,)
-        self._packed = self.geometry.packed_strides(self.data_type.itemsize)
+        self._packed = {name: self.geometry.packed_strides(self._types[name].itemsize) for name in TENSORS}
         self._strides = {name: (like or {}).get(name) for name in TENSORS}
-        self._strides = {name: self._packed if a is None else a.strides for name, a in self._strides.items()}
+        self._strides = {name: self._packed[name] if a is None else a.strides for name, a in self._strides.items()}
         c = library.c
         fields = {
             "struct_size": library.ffi.sizeof("bnorm_desc"),
             "data_type": _constant(c, TYPES, self.data_type, "data_type"),
+            "output_type": _constant(c, TYPES, self.output_type, "output_type"),
             "param_type": _constant(c, TYPES, self.param_type, "param_type"),
             "stats_type": _constant(c, TYPES, self.stats_type, "stats_type"),
             "groups": groups,
@@ -229,6 +238,10 @@ class Plan:
             "channels": channels,
             "spatial": self.geometry.spatial,
             "activation": _constant(c, ACTIVATIONS, activation, "activation"),
+            "clip_lower": clip[0],
+            "clip_upper": clip[1],
+            "leaky_slope": leaky_slope,
+            "elu_alpha": elu_alpha,
             "residual_added": residual_added,
             "running_mode": _constant(c, RUNNING_MODES, running_mode, "running_mode"),
             "biased_running_var": biased_running_var,
@@ -239,7 +252,7 @@ class Plan:
             "average_factor": average_factor,
         }
         for name, strides in self._strides.items():
-            fields[name] = self.geometry.element_strides(strides, self.data_type.itemsize)
+            fields[name] = self.geometry.element_strides(strides, self._types[name].itemsize)
         handle = library.ffi.new("bnorm_plan **")
         library.check(c.bnorm_plan_create(handle, library.ffi.new("bnorm_desc *", fields), library.ffi.NULL))
         self._plan = library.ffi.gc(handle[0], c.bnorm_plan_destroy)
@@ -278,7 +291,7 @@ class Plan:
 
     def backward(
         self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
-        dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), serial=False,
+        residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), serial=False,
     ):  # fmt: skip
         """bnorm_backward; outputs that are wanted and not given are made; returns Gradients."""
         params = {"dscale": dscale, "dshift": dshift}
@@ -286,7 +299,7 @@ class Plan:
             if name in wanted and params[name] is None:
                 params[name] = np.empty(self.params_shape, self.param_type)
         tensors, batch = self._tensors(
-            x=x, dy=dy, y=y,
+            x=x, dy=dy, y=y, residual=residual,
             dx=self._output("dx", dx, dy) if "dx" in wanted else dx,
             dresidual=self._output("dresidual", dresidual, dy) if "dresidual" in wanted else dresidual,
         )  # fmt: skip
@@ -329,10 +342,10 @@ class Plan:
             if not given.flags.writeable:
                 raise ValueError(f"{name} must be writeable")
             return given
-        if self._strides[name] == self._packed:
-            return np.empty(shaped_as.shape, self.data_type)
+        if self._strides[name] == self._packed[name]:
+            return np.empty(shaped_as.shape, self._types[name])
         order = np.argsort([-abs(stride) for stride in self._strides[name]], kind="stable")
-        array = np.empty([shaped_as.shape[axis] for axis in order], self.data_type)
+        array = np.empty([shaped_as.shape[axis] for axis in order], self._types[name])
         return array.transpose(np.argsort(order))
 
     def _tensors(self, **arrays: np.ndarray | None) -> tuple[dict[str, np.ndarray | None], int]:
@@ -341,7 +354,7 @@ class Plan:
         for name, array in arrays.items():
             if array is None:
                 continue
-            self._check_array(name, array, self.data_type)
+            self._check_array(name, array, self._types[name])
             self._check_tensor(name, array)
             shapes[name] = array.shape
         if len(set(shapes.values())) > 1:

@@ -29,11 +29,12 @@ Cpu detect() {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return cpu;
   cpu.sse42 = (c & bit_SSE4_2) != 0;
-  const bool has_xgetbv = (c & bit_OSXSAVE) != 0 && (c & bit_AVX) != 0, has_fma = (c & bit_FMA) != 0;
+  const bool has_xgetbv = (c & bit_OSXSAVE) != 0 && (c & bit_AVX) != 0;
+  const bool has_fma = (c & bit_FMA) != 0, has_f16 = (c & bit_F16C) != 0;
   if (!has_xgetbv || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return cpu;
   const unsigned long long xcr0 = saved_registers();
   const bool saves_ymm = (xcr0 & 0x6) == 0x6, saves_zmm = (xcr0 & 0xe6) == 0xe6;
-  cpu.avx2 = saves_ymm && has_fma && (b & bit_AVX2) != 0;
+  cpu.avx2 = saves_ymm && has_fma && has_f16 && (b & bit_AVX2) != 0;
   const unsigned wanted = bit_AVX512F | bit_AVX512DQ | bit_AVX512CD | bit_AVX512BW | bit_AVX512VL;
   cpu.avx512 = cpu.avx2 && saves_zmm && (b & wanted) == wanted;
   return cpu;

@@ -18,8 +18,8 @@ bnorm_status failed(Call& call) {
 
 Affine affine_of(const Plan& plan, const Call& call, int64_t g, int64_t c) {
   const int64_t at = (plan.desc.params_per_group ? g * plan.desc.channels : 0) + c;
-  const int64_t bytes = bytes_of(plan.desc.param_type);
-  return {advance(call.affine.scale, at, bytes), advance(call.affine.shift, at, bytes)};
+  const int64_t bytes = plan.param_bytes();
+  return {advance(call.affine.scale, at, bytes), advance(call.affine.shift, at, bytes), plan.param_type};
 }
 
 /// Copies block 0 of the partials into the caller's partials buffer.
@@ -40,7 +40,7 @@ void export_partials(const Run& run, double* to) {
 /// From running statistics: channels of group g into `coefficient`.
 void prepare_from_running(const Plan& plan, const Call& call, int64_t g, void* const* coefficient) {
   const int64_t at = plan.desc.running_mode == BNORM_RUNNING_PER_GROUP ? g * plan.desc.channels : 0;
-  const int64_t bytes = bytes_of(plan.desc.param_type);
+  const int64_t bytes = plan.param_bytes();
   plan.table->prepare_running[plan.param][plan.arithmetic](
       advance(call.running_mean, at, bytes), advance(call.running_var, at, bytes), plan.desc.epsilon,
       affine_of(plan, call, g, 0), coefficient, plan.desc.channels);
@@ -64,11 +64,12 @@ void load_statistics(const Run& run) {
     load_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
     return;
   }
-  const bool f64 = d.param_type == BNORM_F64;
   for (int64_t g = 0; g < d.groups; ++g) {
     const int64_t from = d.running_mode == BNORM_RUNNING_PER_GROUP ? g * d.channels : 0, to = g * d.channels;
-    load_values(run.call.running_mean, from, d.channels, f64, run.w.saved_mean + to);
-    load_values(run.call.running_var, from, d.channels, f64, run.w.saved_inv_std + to);
+    run.table().load_params[run.plan.param](run.call.running_mean, run.plan.param_type, from, run.w.saved_mean + to,
+                                            d.channels);
+    run.table().load_params[run.plan.param](run.call.running_var, run.plan.param_type, from, run.w.saved_inv_std + to,
+                                            d.channels);
     // The variance as moments of one value, so that inv_std comes from the same formula.
     run.table().finalize(1, d.epsilon, false, run.w.saved_mean + to, run.w.saved_inv_std + to, run.w.saved_mean + to,
                          run.w.saved_inv_std + to, d.channels);
@@ -106,13 +107,13 @@ void store_param_gradients(const Run& run, const double* sum_dz, const double* s
   const bnorm_desc& d = run.desc();
   const int64_t sets = d.params_per_group ? d.groups : 1, groups = d.params_per_group ? 1 : d.groups;
   const auto output = [&](void* array, int64_t set) {
-    return const_cast<void*>(advance(array, set * d.channels, bytes_of(d.param_type)));
+    return const_cast<void*>(advance(array, set * d.channels, run.plan.param_bytes()));
   };
   for (int64_t set = 0; set < sets; ++set) {
     const int64_t at = sum_dz ? set * stride : 0;
     run.table().param_gradients[run.plan.param](sum_dz ? groups : 0, stride, sum_dz + at, sum_dz_x + at,
                                                 run.w.saved_inv_std + set * d.channels, output(run.call.dscale, set),
-                                                output(run.call.dshift, set), d.channels);
+                                                output(run.call.dshift, set), run.plan.param_type, d.channels);
   }
 }
 
@@ -120,14 +121,14 @@ void store_param_gradients(const Run& run, const double* sum_dz, const double* s
 
 TwoPasses forward_passes(const Plan& plan, bool reduce, bool map) {
   const Passes& f = plan.forward;
-  return {f, reduce ? plan.table->moments[plan.data][f.reduce] : nullptr,
-          map ? plan.table->normalize[plan.data][plan.desc.residual_added][f.map] : nullptr};
+  return {f, plan.forward_form, reduce ? plan.table->moments[plan.data][f.reduce] : nullptr,
+          map ? plan.table->normalize[plan.data][plan.forward_style][f.map] : nullptr};
 }
 
 TwoPasses backward_passes(const Plan& plan, bool reduce, bool map) {
   const Passes& f = plan.backward;
-  return {f, reduce ? plan.table->gradient_sums[plan.data][plan.mask][f.reduce] : nullptr,
-          map ? plan.table->gradient[plan.data][plan.mask][plan.desc.frozen][f.map] : nullptr};
+  return {f, plan.backward_form, reduce ? plan.table->gradient_sums[plan.data][plan.backward_style][f.reduce] : nullptr,
+          map ? plan.table->gradient[plan.data][plan.backward_style][f.map] : nullptr};
 }
 
 bool wants_map(const Call& call) { return call.tensor[kDx] || call.tensor[kDresidual]; }

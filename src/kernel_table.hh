@@ -73,10 +73,26 @@ static inline int64_t block_length(const Order& o, int64_t block) {
 
 enum Tensor { kX, kY, kResidual, kDx, kDy, kDresidual, kTensors };
 
+/// Tensors of a call, and in kernels one more: what backward reads besides x and dy, y or the residual.
+constexpr int kOther = kTensors;
+
+/// Types of elements and parameters.
+enum ElementType { kF32, kF64, kBf16, kF16, kElementTypes };
+static inline int64_t bytes_of(ElementType type) { return type == kF64 ? 8 : (type == kF32 ? 4 : 2); }
+
+/// Element types of all tensors of a call, as kernels are compiled for them.
+enum Data {
+  kAllF32,
+  kAllF64,
+  kMixed,  // f32, bf16 and f16, each tensor its own; arithmetic in f32
+  kDatas
+};
+
 /// One tensor of one group: data and element strides.
 struct View {
   void* data;
   int64_t n, c, s;
+  ElementType type;
 };
 
 /// How a kernel walks memory; all give the same bits.
@@ -95,18 +111,62 @@ constexpr int64_t kNarrowChannels = 31;
 /// Coefficient arrays of one group in the arithmetic type, indexed by channel.
 enum Coefficient { kCenter, kGain, kOffset, kSlope, kBias, kCoefficients };
 
+/// How activations are evaluated.
+enum Shape {
+  kRelu,   // z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
+  kClip,   // z < lower ? lower : z > upper ? upper : z
+  kLeaky,  // z < 0 ? z * parameter : z
+  kCurve   // by a function
+};
+
+/// Where backward finds activation'(z).
+enum Derivative {
+  kOne,      // nowhere: it is 1
+  kOfX,      // z is made of x again
+  kOfXPlus,  // z is made of x and the residual (kOther)
+  kOfY       // in y (kOther)
+};
+
+/// Activations that kCurve evaluates.
+enum CurveName { kElu, kSigmoid, kTanh, kSilu, kHardSwish, kGelu, kGeluTanh, kCurves };
+
+/// f(v, parameter) in place of 16 values v of the arithmetic type.
+using Curve = void (*)(void* values, double parameter);
+
+/// What is done to all elements of a call alike. As a rule branches of the kernels, always foreseen; the most frequent
+/// forms have kernels of their own (Style).
+struct Form {
+  bool residual;          // normalize: z includes one
+  bool frozen;            // gradient: dx = dz * gain
+  Derivative derivative;  // gradients
+  Shape shape;
+  double lower, upper, parameter;
+  Curve curve;  // of normalize the activation, of gradients its derivative by z, or by y for kOfY
+};
+
+/// What a kernel knows of the form when it is compiled. The last three: shape kRelu, not frozen.
+enum Style {
+  kCurved,        // shape kCurve: a call in the loop, which would cost the others their registers
+  kPiecewise,     // any other
+  kBare,          // no residual, gradients of identity: kOne
+  kWithResidual,  // and gradients of y: kOfY
+  kActivated,     // gradients only: kOfX
+  kStyles
+};
+
 /// A serial piece of work on one group: channels [c0, c1); reductions take the blocks [b0, b1), maps the positions
 /// [begin, end), which start a strip.
 struct Tile {
   Order order;
   int64_t channels;
   int64_t c0, c1, b0, b1, begin, end;
-  View tensor[kTensors];  // data NULL: not given
+  Family family;
+  View tensor[kOther + 1];  // reads that the form leaves out have the view of another; writes: data NULL
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;
-  bool stream;   // maps: the first output goes around the cache
-  double lower;  // activation: z < lower ? lower : z; NaN for identity, since no comparison with NaN holds
+  bool stream;  // maps: the first output goes around the cache
+  const Form* form;
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).
   double* first;
@@ -117,22 +177,24 @@ using TileKernel = void (*)(const Tile&);
 
 // ---------------------------------------------------------------------------------------- per-channel steps --
 
-/// What backward finds activation'(z) from.
-enum Mask { kMaskNone, kMaskX, kMaskY, kMasks };
-
-/// Scale and shift by channel, param_type; NULL means 1 and 0.
+/// Scale and shift by channel; NULL means 1 and 0.
 struct Affine {
   const void* scale;
   const void* shift;
+  ElementType type;
 };
 
 struct KernelTable {
   const char* name;
-  // Indexed by data type (f32, f64, bf16), then as said, then family.
-  TileKernel moments[3][kFamilies];
-  TileKernel gradient_sums[3][kMasks][kFamilies];
-  TileKernel normalize[3][2][kFamilies];         // [residual added]
-  TileKernel gradient[3][kMasks][2][kFamilies];  // [frozen]
+  // Styles without a kernel of their own have that of kPiecewise.
+  TileKernel moments[kDatas][kFamilies];
+  TileKernel gradient_sums[kDatas][kStyles][kFamilies];
+  TileKernel normalize[kDatas][kStyles][kFamilies];
+  TileKernel gradient[kDatas][kStyles][kFamilies];
+  // By arithmetic type (0: f32, 1: f64).
+  Curve activation[2][kCurves];
+  Curve derivative_of_z[2][kCurves];
+  Curve derivative_of_y[2][kCurves];  // NULL where y does not tell it
 
   /// (mean_a, m2_a) of count_a values <- merged with (mean_b, m2_b) of count_b > 0.
   void (*merge_moments)(double count_a, double count_b, double* mean_a, double* m2_a, const double* mean_b,
@@ -143,7 +205,7 @@ struct KernelTable {
   /// What is saved of the moments of `count` values: mean and inv_std, rounded to stats_type; 0 for count 0.
   void (*finalize)(double count, double epsilon, bool round_to_f32, const double* mean, const double* m2,
                    double* saved_mean, double* saved_inv_std, int64_t channels);
-  // Indexed by param_type and arithmetic type (0: f32, 1: f64).
+  // By working type of parameters, f64 for f64 and f32 for all others, and arithmetic type. `type`: of parameters.
   void (*prepare_saved[2][2])(const double* mean, const double* inv_std, const Affine&, void* const* coefficient,
                               int64_t channels);
   void (*prepare_running[2][2])(const void* mean, const void* var, double epsilon, const Affine&,
@@ -151,16 +213,18 @@ struct KernelTable {
   /// What enters the running statistics: the mean, and M2 / (count - 1) or, if `biased` or count < 2, M2 / count.
   void (*running_entry)(double count, bool biased, const double* mean, const double* m2, double* entry_mean,
                         double* entry_var, int64_t channels);
-  /// running <- running + factor * (entry - running), by param_type. Factor 1 replaces whatever was there, NaN and the
+  /// `count` parameters from channel c on, as f64.
+  void (*load_params[2])(const void* values, ElementType type, int64_t c, double* to, int64_t count);
+  /// running <- running + factor * (entry - running). Factor 1 replaces whatever was there, NaN and the
   /// difference's rounding included; factor 0 keeps it.
-  void (*blend[2])(double factor, const double* entry, void* running, int64_t channels);
+  void (*blend[2])(double factor, const double* entry, void* running, ElementType type, int64_t channels);
   /// Slope and bias of dx from the sums over `count` values.
   void (*prepare_gradient[2])(double count, const double* mean, const double* inv_std, const double* sum_dz,
                               const double* sum_dz_x, void* const* coefficient, int64_t channels);
   /// dscale and dshift, either may be NULL, added over `groups` groups whose sums are `stride` apart, and their inv_std
-  /// `channels`; by param_type.
+  /// `channels`.
   void (*param_gradients[2])(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
-                             const double* inv_std, void* dscale, void* dshift, int64_t channels);
+                             const double* inv_std, void* dscale, void* dshift, ElementType type, int64_t channels);
 };
 
 extern const KernelTable kernels_generic, kernels_sse42, kernels_avx2, kernels_avx512, kernels_neon64;

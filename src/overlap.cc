@@ -57,7 +57,7 @@ Extent extent_of(const bnorm_strides& strides, const std::array<int64_t, 4>& siz
 }
 
 bool same_tensor(const Region& a, const Region& b, const std::array<int64_t, 4>& sizes) {
-  if (a.data != b.data || !a.strides || !b.strides) return false;
+  if (a.data != b.data || a.element_bytes != b.element_bytes || !a.strides || !b.strides) return false;
   const Axes s(*a.strides, sizes), t(*b.strides, sizes);
   for (int i = 0; i < s.count; ++i)
     if (s.axis[i].stride != t.axis[i].stride) return false;

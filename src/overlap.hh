@@ -22,10 +22,11 @@ inline bool operator==(const bnorm_strides& a, const bnorm_strides& b) {
   return a.g == b.g && a.n == b.n && a.c == b.c && a.s == b.s;
 }
 
-/// One array of a call. Two tensors of a call have the same element type.
+/// One array of a call.
 struct Region {
   const char* name;
   const void* data;
+  int64_t element_bytes;
   const char* low;  // all elements lie in [low, end)
   const char* end;
   const bnorm_strides* strides;  // NULL: a plain array
@@ -37,7 +38,7 @@ inline Region make_region(const char* name, const void* data, int64_t element_by
   const auto* const bytes = static_cast<const char*>(data);
   const char* const low = bytes + e.low * element_bytes;
   const char* const end = bytes + (e.high + 1) * element_bytes;
-  return {name, data, low, end, strides, e.high - e.low + 1 == e.count};
+  return {name, data, element_bytes, low, end, strides, e.high - e.low + 1 == e.count};
 }
 
 /// Whether the two surely share memory.

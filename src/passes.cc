@@ -8,14 +8,14 @@ namespace {
 
 /// Strips mapped from first to last before those ahead of them: a sixteenth of L2, so that little is evicted unread.
 int64_t strips_back(const Run& run, int64_t channels) {
-  const int64_t strip_bytes = std::max<int64_t>(kStrip * channels * run.plan.element_bytes(), 1);
+  const int64_t strip_bytes = std::max<int64_t>(kStrip * channels * run.plan.element_bytes(kX), 1);
   return std::max<int64_t>(run.plan.tile_bytes / 8 / strip_bytes, 1);
 }
 
 }  // namespace
 
 void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
-  Tile t = run.tile(p);
+  Tile t = run.tile(p, passes.family.reduce, passes.form);
   // One block at a time where a block is a run of memory, else one channel at a time, which the kernel does.
   const int64_t step = is_channels_last(passes.family.reduce) ? 1 : std::max<int64_t>(p.u1 - p.u0, 1);
   for (t.b0 = p.u0; t.b0 < p.u1; t.b0 = t.b1) {
@@ -25,7 +25,7 @@ void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
 }
 
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p) {
-  Tile t = run.tile(p);
+  Tile t = run.tile(p, passes.family.map, passes.form);
   const int64_t step =
       passes.reduce && is_channels_last(passes.family.map) ? strips_back(run, p.c1 - p.c0) : p.u1 - p.u0;
   for (int64_t end = p.u1, begin; end > p.u0; end = begin) {

@@ -13,6 +13,7 @@ void merge_blocks(const Run& run, PartialKind kind, int64_t g, int64_t c0, int64
 /// A reduction and a map with a step between them for each channel. Either kernel may be NULL.
 struct TwoPasses {
   Passes family;
+  const Form& form;
   TileKernel reduce, map;
 };
 
@@ -55,7 +56,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
     if (owns_channels(run.plan, passes.family, cut)) {
       // Everything is done while a tile is in cache.
-      const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel());
+      const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel);
       return run_pieces(workers, cut, [&](Piece p) {
         for (const int64_t end = p.c1; p.c0 < end; p.c0 = p.c1) {
           p.c1 = std::min(end, p.c0 + step);

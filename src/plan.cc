@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <initializer_list>
+#include <limits>
 
 namespace bnorm {
 namespace {
@@ -79,11 +80,94 @@ Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
   return {choose.family({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
 }
 
-Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Mask mask) {
-  const Tensor mask_from = mask == kMaskY ? kY : kX;
-  return {choose.family({kX, kDy, mask_from}), d.residual_added ? choose.family({kX, kDy, mask_from, kDx, kDresidual})
-                                                                : choose.family({kX, kDy, mask_from, kDx})};
+Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
+  return {choose.family({kX, kDy, other}),
+          d.residual_added ? choose.family({kX, kDy, other, kDx, kDresidual}) : choose.family({kX, kDy, other, kDx})};
 }
+
+void choose_types(Plan& p) {
+  const bnorm_desc& d = p.desc;
+  const ElementType in = element_type(d.data_type), out = element_type(d.output_type);
+  for (int i = 0; i < kTensors; ++i) {
+    const ElementType type = i == kX || i == kDx ? in : out;
+    const bnorm_strides& s = strides_of(d, static_cast<Tensor>(i));
+    p.view[i] = {nullptr, s.n, s.c, s.s, type};
+    p.group_bytes[i] = s.g * bytes_of(type);
+  }
+  p.data = in == kF64 ? kAllF64 : (in == kF32 && out == kF32 ? kAllF32 : kMixed);
+  p.arithmetic = in == kF64 ? 1 : 0;
+  p.param_type = element_type(d.param_type);
+  p.param = p.param_type == kF64 ? 1 : 0;
+}
+
+// ------------------------------------------------------------------------------------------------ activation --
+
+struct ActivationRule {
+  Shape shape;
+  CurveName curve;  // of kCurve
+  bool y_tells;     // activation'(z)
+};
+
+constexpr ActivationRule kActivations[] = {
+    {kRelu, kCurves, true},       // BNORM_IDENTITY
+    {kRelu, kCurves, true},       // BNORM_RELU
+    {kClip, kCurves, true},       // BNORM_CLIP
+    {kLeaky, kCurves, true},      // BNORM_LEAKY_RELU
+    {kCurve, kElu, true},         // BNORM_ELU
+    {kCurve, kSigmoid, true},     // BNORM_SIGMOID
+    {kCurve, kTanh, true},        // BNORM_TANH
+    {kCurve, kSilu, false},       // BNORM_SILU
+    {kCurve, kHardSwish, false},  // BNORM_HARD_SWISH
+    {kCurve, kGelu, false},       // BNORM_GELU
+    {kCurve, kGeluTanh, false},   // BNORM_GELU_TANH
+};
+
+Derivative derivative_of(const bnorm_desc& d) {
+  if (d.activation == BNORM_IDENTITY) return kOne;
+  if (!d.residual_added) return kOfX;
+  return kActivations[d.activation].y_tells ? kOfY : kOfXPlus;
+}
+
+/// What both directions share.
+Form common_form(const bnorm_desc& d) {
+  constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  Form f = {};
+  f.residual = d.residual_added != 0;
+  f.frozen = d.frozen != 0;
+  f.derivative = derivative_of(d);
+  f.shape = kActivations[d.activation].shape;
+  f.lower = d.activation == BNORM_RELU ? 0 : (d.activation == BNORM_CLIP ? d.clip_lower : none);
+  f.upper = d.activation == BNORM_CLIP ? d.clip_upper : none;
+  f.parameter = d.activation == BNORM_ELU ? d.elu_alpha : d.leaky_slope;
+  return f;
+}
+
+Style forward_style(const Form& f) {
+  if (f.shape == kCurve) return kCurved;
+  if (f.shape != kRelu) return kPiecewise;
+  return f.residual ? kWithResidual : kBare;
+}
+
+Style backward_style(const Form& f) {
+  constexpr Style styles[] = {kBare, kActivated, kPiecewise, kWithResidual};  // by derivative
+  if (f.shape == kCurve) return kCurved;
+  return f.shape == kRelu && !f.frozen ? styles[f.derivative] : kPiecewise;
+}
+
+void choose_forms(Plan& p) {
+  const bnorm_desc& d = p.desc;
+  p.forward_form = p.backward_form = common_form(d);
+  p.other = p.backward_form.derivative == kOfY ? kY : (p.backward_form.derivative == kOfXPlus ? kResidual : kX);
+  p.forward_style = forward_style(p.forward_form);
+  p.backward_style = backward_style(p.backward_form);
+  if (p.forward_form.shape != kCurve) return;
+  const CurveName curve = kActivations[d.activation].curve;
+  p.forward_form.curve = p.table->activation[p.arithmetic][curve];
+  p.backward_form.curve =
+      (p.backward_form.derivative == kOfY ? p.table->derivative_of_y : p.table->derivative_of_z)[p.arithmetic][curve];
+}
+
+// ------------------------------------------------------------------------------------------------- workspace --
 
 /// Hands out consecutive arrays, each on a cache line of its own; with no memory it only counts.
 class Layout {
@@ -148,13 +232,11 @@ void make_plan(const KernelTable* table, Plan* plan) {
   Plan& p = *plan;
   const bnorm_desc& d = p.desc;
   p.table = table;
-  p.data = d.data_type == BNORM_F32 ? 0 : (d.data_type == BNORM_F64 ? 1 : 2);
-  p.param = d.param_type == BNORM_F64 ? 1 : 0;
-  p.arithmetic = d.data_type == BNORM_F64 ? 1 : 0;
-  p.mask = d.activation == BNORM_IDENTITY ? kMaskNone : (d.residual_added ? kMaskY : kMaskX);
+  choose_types(p);
+  choose_forms(p);
   const Chooser choose(d);
   p.forward = choose_forward(d, choose);
-  p.backward = choose_backward(d, choose, p.mask);
+  p.backward = choose_backward(d, choose, p.other);
   p.tile_bytes = tile_bytes_from_cache();
   p.workspace_blocks = block_count(make_order(d.batch, d.spatial));
   Layout layout(nullptr);
@@ -168,18 +250,23 @@ Workspace map_workspace(const Plan& plan, void* memory) {
 }
 
 size_t describe(const Plan& p, char* buffer, size_t bytes) {
-  static const char* const types[] = {"f32", "f64", "bf16"};
+  static const char* const types[] = {"f32", "f64", "bf16", "f16"};
+  static const char* const activations[] = {"identity", "relu", "clip",       "leaky_relu", "elu",      "sigmoid",
+                                            "tanh",     "silu", "hard_swish", "gelu",       "gelu_tanh"};
   const bnorm_desc& d = p.desc;
   const int length = std::snprintf(
       buffer, bytes,
       "bnorm %d.%d.%d, numerics %d, %s kernels\n"
-      "geometry: groups %lld, batch %lld, channels %lld, spatial %lld; data %s, parameters %s, saved statistics %s\n"
+      "geometry: groups %lld, batch %lld, channels %lld, spatial %lld\n"
+      "types: data %s, output %s, parameters %s, saved statistics %s\n"
+      "activation: %s%s\n"
       "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
       "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
       "workspace: %zu bytes; coefficients: %zu bytes\n",
       BNORM_VERSION_MAJOR, BNORM_VERSION_MINOR, BNORM_VERSION_PATCH, BNORM_NUMERICS_VERSION, p.table->name,
       static_cast<long long>(d.groups), static_cast<long long>(d.batch), static_cast<long long>(d.channels),
-      static_cast<long long>(d.spatial), types[p.data], types[p.param], types[d.stats_type == BNORM_F64],
+      static_cast<long long>(d.spatial), types[p.view[kX].type], types[p.view[kY].type], types[p.param_type],
+      types[d.stats_type == BNORM_F64], activations[d.activation], d.residual_added ? ", behind a residual" : "",
       kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
       kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
       p.workspace_bytes, p.coefficients_bytes());

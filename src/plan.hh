@@ -32,8 +32,14 @@ struct Plan {
   bnorm_desc desc;          // types resolved, strides filled in
   Extent extent[kTensors];  // of a full batch
   const KernelTable* table;
-  int data, param, arithmetic;  // indices into the table
-  Mask mask;
+  Data data;
+  int param, arithmetic;  // indices into the table: 0 for f32, 1 for f64
+  ElementType param_type;
+  View view[kTensors];            // without data
+  int64_t group_bytes[kTensors];  // from one group's view to the next one's
+  Form forward_form, backward_form;
+  Style forward_style, backward_style;
+  Tensor other;  // of backward
   Passes forward, backward;
   int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
   int64_t workspace_blocks;  // blocks of a full batch
@@ -42,7 +48,8 @@ struct Plan {
   /// Elements of an array with one for each channel of each group.
   int64_t all_channels() const { return desc.groups * desc.channels; }
   int64_t arithmetic_bytes() const { return arithmetic == 0 ? 4 : 8; }
-  int64_t element_bytes() const { return data == 0 ? 4 : (data == 1 ? 8 : 2); }
+  int64_t element_bytes(int tensor) const { return bytes_of(view[tensor].type); }
+  int64_t param_bytes() const { return bytes_of(param_type); }
   /// A set of coefficients is held in whole doubles.
   int64_t coefficients_doubles() const;
   size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
@@ -50,7 +57,11 @@ struct Plan {
   int64_t channel_grain(Family) const;
 };
 
-inline int64_t bytes_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
+/// Of a valid type, not the default.
+inline ElementType element_type(bnorm_type type) {
+  constexpr ElementType types[] = {kF32, kF32, kF64, kBf16, kF16};
+  return types[type];
+}
 
 /// `Desc`: bnorm_desc, const or not.
 template <class Desc>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run.hh"
 
-#include <limits>
+#include <algorithm>
 
 namespace bnorm {
 
@@ -34,32 +34,40 @@ void store_values(void* to, int64_t begin, int64_t count, bool f64, const double
 }
 
 Run::Run(const Plan& p, Call& c, void* memory)
-    : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(map_workspace(p, memory)) {
-  int64_t tensors = 0;
-  for (const void* t : call.tensor) tensors += t != nullptr;
+    : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(memory ? map_workspace(p, memory) : Workspace{}) {
   if (statistics_in_place()) {
     w.saved_mean = static_cast<double*>(call.mean);
     w.saved_inv_std = static_cast<double*>(call.inv_std);
   }
-  bytes = tensors * desc().groups * channels() * bytes_per_channel();
+  bytes = bytes_per_channel = 0;
+  for (int i = 0; i < kTensors; ++i) {
+    if (!call.tensor[i]) continue;
+    const int64_t of_channel = order.batch * order.spatial * plan.element_bytes(i);
+    bytes += desc().groups * channels() * of_channel;
+    bytes_per_channel = std::max(bytes_per_channel, of_channel);
+  }
 }
 
-Tile Run::tile(const Piece& p) const {
+Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   Tile t;
   t.order = order;
   t.channels = channels();
   t.c0 = p.c0;
   t.c1 = p.c1;
   t.b0 = t.b1 = t.begin = t.end = 0;
+  t.family = family;
+  t.form = &form;
   for (int i = 0; i < kTensors; ++i) {
-    const bnorm_strides& s = strides_of(desc(), static_cast<Tensor>(i));
-    void* const data = call.tensor[i];
-    t.tensor[i] = {data ? static_cast<char*>(data) + p.g * s.g * plan.element_bytes() : nullptr, s.n, s.c, s.s};
+    t.tensor[i] = plan.view[i];
+    if (call.tensor[i]) t.tensor[i].data = static_cast<char*>(call.tensor[i]) + p.g * plan.group_bytes[i];
   }
+  t.tensor[kOther] = t.tensor[plan.other];
+  const View& any = t.tensor[call.tensor[kX] ? kX : kDy];
+  for (const int i : {+kX, +kResidual, +kDy, kOther})
+    if (!t.tensor[i].data) t.tensor[i] = any;
   void* coefficient[kCoefficients];
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
-  t.lower = desc().activation == BNORM_RELU ? 0.0 : std::numeric_limits<double>::quiet_NaN();
   t.stream = bytes >= kStreamedBytes;
   t.mean = t.inv_std = t.first = t.second = nullptr;
   if (!w.first) return t;  // prepared inference needs no reductions

@@ -53,7 +53,8 @@ struct Run {
   Call& call;
   Order order;
   Workspace w;
-  int64_t bytes;  // traffic of all tensors together
+  int64_t bytes;              // traffic of all tensors together
+  int64_t bytes_per_channel;  // of the widest tensor
 
   Run(const Plan& p, Call& c, void* memory);
 
@@ -71,10 +72,9 @@ struct Run {
     for (int k = 0; k < kCoefficients; ++k)
       to[k] = static_cast<char*>(w.coefficient[k]) + (g * channels() + c) * plan.arithmetic_bytes();
   }
-  int64_t bytes_per_channel() const { return order.batch * order.spatial * plan.element_bytes(); }
 
   /// The piece's channels; neither blocks nor positions yet.
-  Tile tile(const Piece& p) const;
+  Tile tile(const Piece& p, Family family, const Form& form) const;
 };
 
 }  // namespace bnorm

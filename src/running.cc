@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "run.hh"
 
@@ -44,8 +45,14 @@ bool average_entries(const Plan& plan, const GroupMoments& m, int64_t c, int64_t
 
 /// Whether param_type holds both as finite numbers.
 bool is_finite(const Plan& plan, double mean, double var) {
-  if (plan.param == 1) return std::isfinite(mean) && std::isfinite(var);
-  return std::isfinite(static_cast<float>(mean)) && std::isfinite(static_cast<float>(var));
+  // Halfway from the largest number of a type to the next power of two: from here on values are rounded to infinity.
+  constexpr double overflow[kElementTypes] = {0x1.ffffffp127, std::numeric_limits<double>::infinity(), 0x1.ffp127,
+                                              65520};
+  const auto holds = [&](double v) {
+    if (plan.param_type != kF64) v = static_cast<double>(static_cast<float>(v));
+    return std::fabs(v) < overflow[plan.param_type];
+  };
+  return holds(mean) && holds(var);
 }
 
 /// Enters statistics of channels into the running ones, but for those that the guard holds back.
@@ -75,7 +82,8 @@ class Update {
     const auto one = [&](void* running, const double* entry) {
       if (running)
         plan_.table->blend[plan_.param](call_.average_factor, entry + i,
-                                        static_cast<char*>(running) + at * bytes_of(plan_.desc.param_type), channels);
+                                        static_cast<char*>(running) + at * plan_.param_bytes(), plan_.param_type,
+                                        channels);
     };
     one(call_.running_mean, e.mean);
     one(call_.running_var, e.var);

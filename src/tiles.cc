@@ -49,13 +49,13 @@ Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Worker
 bool owns_channels(const Plan& plan, const Passes& passes, const Cut& cut) {
   if (cut.unit_parts > 1) return false;
   return cut.channel_parts == 1 || !is_channels_last(passes.map) ||
-         cut.channels / cut.channel_parts * plan.element_bytes() >= kRowPartBytes;
+         cut.channels / cut.channel_parts * plan.element_bytes(kX) >= kRowPartBytes;
 }
 
 int64_t tile_channels(const Plan& plan, const Passes& passes, int64_t channels, int64_t bytes_per_channel) {
   const int64_t grain = grain_of(plan, passes);
   const int64_t fitting = plan.tile_bytes / std::max<int64_t>(bytes_per_channel, 1) / grain * grain;
-  if (is_channels_last(passes.map) && fitting * plan.element_bytes() < kTileRowBytes)
+  if (is_channels_last(passes.map) && fitting * plan.element_bytes(kX) < kTileRowBytes)
     return std::max<int64_t>(channels, 1);
   return std::max(fitting, grain);
 }

@@ -30,7 +30,7 @@ class Arrays {
     if (!pointer || empty_) return BNORM_OK;
     const bnorm_strides& strides = strides_of(plan_.desc, t);
     const Extent e = call_.batch == plan_.desc.batch ? plan_.extent[t] : extent_of(strides, sizes_);
-    return add(kTensorNames[t], pointer, plan_.element_bytes(), e, &strides, writes);
+    return add(kTensorNames[t], pointer, plan_.element_bytes(t), e, &strides, writes);
   }
 
   /// An array of `count` values for each channel.
@@ -76,7 +76,7 @@ class Arrays {
   }
 
   struct List {
-    Region region[10];  // backward has ten inputs, no call more outputs
+    Region region[11];  // backward has eleven inputs, no call more outputs
     Region* end = region;
   };
 
@@ -132,8 +132,8 @@ bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Ca
 
 bnorm_status check_affine(const Plan& plan, const void* scale, const void* shift, Call* call, Arrays& arrays) {
   const int64_t count = (plan.desc.params_per_group ? plan.desc.groups : 1) * plan.desc.channels;
-  const int64_t bytes = bytes_of(plan.desc.param_type);
-  call->affine = {scale, shift};
+  const int64_t bytes = plan.param_bytes();
+  call->affine = {scale, shift, plan.param_type};
   BNORM_CHECK(arrays.values("scale", scale, count, bytes, Arrays::kOptional, false));
   return arrays.values("shift", shift, count, bytes, Arrays::kOptional, false);
 }
@@ -142,7 +142,7 @@ bnorm_status check_running(const Plan& plan, const void* mean, const void* var, 
                            Call* call, Arrays& arrays) {
   const bnorm_desc& d = plan.desc;
   const int64_t count = (d.running_mode == BNORM_RUNNING_PER_GROUP ? d.groups : 1) * d.channels;
-  const int64_t bytes = bytes_of(d.param_type);
+  const int64_t bytes = plan.param_bytes();
   call->running_mean = const_cast<void*>(mean);
   call->running_var = const_cast<void*>(var);
   if ((mean || var) && need != Arrays::kAbsent && d.groups > 1 && d.running_mode == BNORM_RUNNING_UNSET)
@@ -154,7 +154,7 @@ bnorm_status check_running(const Plan& plan, const void* mean, const void* var, 
 
 bnorm_status check_saved(const Plan& plan, const void* mean, const void* inv_std, Arrays::Need need, bool writes,
                          Call* call, Arrays& arrays) {
-  const int64_t count = plan.desc.groups * plan.desc.channels, bytes = bytes_of(plan.desc.stats_type);
+  const int64_t count = plan.desc.groups * plan.desc.channels, bytes = bytes_of(element_type(plan.desc.stats_type));
   call->mean = const_cast<void*>(mean);
   call->inv_std = const_cast<void*>(inv_std);
   BNORM_CHECK(arrays.values("mean", mean, count, bytes, need, writes));
@@ -240,17 +240,21 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   Arrays arrays(plan, *call);
   BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   const bool sums_only = part == BackwardPart::kSums;
-  const bool reads_x = !d.frozen || plan.mask == kMaskX || args->dscale || args->dshift || sums_only;
+  const Derivative derivative = plan.backward_form.derivative;
+  const bool x_tells = derivative == kOfX || derivative == kOfXPlus;
+  const bool reads_x = !d.frozen || x_tells || args->dscale || args->dshift || sums_only;
   const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
   BNORM_CHECK(arrays.tensor(kX, args->x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
-  BNORM_CHECK(arrays.tensor(kY, args->y, plan.mask == kMaskY ? Arrays::kRequired : Arrays::kOptional, false));
+  const auto required_for = [&](Derivative from) { return derivative == from ? Arrays::kRequired : Arrays::kOptional; };
+  BNORM_CHECK(arrays.tensor(kY, args->y, required_for(kOfY), false));
+  BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_for(kOfXPlus), false));
   BNORM_CHECK(arrays.tensor(kDy, args->dy, Arrays::kRequired, false));
   BNORM_CHECK(arrays.tensor(kDx, args->dx, output, true));
   BNORM_CHECK(arrays.tensor(kDresidual, args->dresidual, d.residual_added ? output : Arrays::kAbsent, true));
   BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
   BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, required_if(!d.frozen), false, call, arrays));
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, required_if(d.frozen), false, call, arrays));
-  const int64_t count = (d.params_per_group ? d.groups : 1) * d.channels, bytes = bytes_of(d.param_type);
+  const int64_t count = (d.params_per_group ? d.groups : 1) * d.channels, bytes = plan.param_bytes();
   call->dscale = args->dscale;
   call->dshift = args->dshift;
   BNORM_CHECK(arrays.values("dscale", args->dscale, count, bytes, output, true));

@@ -18,21 +18,48 @@ bnorm_status check_epsilon(double epsilon, Report& report) {
 
 bnorm_status check_types(bnorm_desc* d, Report& report) {
   if (d->data_type == BNORM_TYPE_DEFAULT) d->data_type = BNORM_F32;
+  if (d->output_type == BNORM_TYPE_DEFAULT) d->output_type = d->data_type;
   if (d->param_type == BNORM_TYPE_DEFAULT) d->param_type = d->data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32;
   if (d->stats_type == BNORM_TYPE_DEFAULT) d->stats_type = BNORM_F64;
-  BNORM_CHECK(check_range("data_type", d->data_type, BNORM_F32, BNORM_BF16, report));
-  BNORM_CHECK(check_range("param_type", d->param_type, BNORM_F32, BNORM_F64, report));
+  BNORM_CHECK(check_range("data_type", d->data_type, BNORM_F32, BNORM_F16, report));
+  BNORM_CHECK(check_range("output_type", d->output_type, BNORM_F32, BNORM_F16, report));
+  BNORM_CHECK(check_range("param_type", d->param_type, BNORM_F32, BNORM_F16, report));
+  if ((d->data_type == BNORM_F64) != (d->output_type == BNORM_F64))
+    return report.say(BNORM_UNSUPPORTED,
+                      "output_type = %" PRId32 ": with data_type %" PRId32
+                      " not supported, F64 (%d) "
+                      "goes with F64 alone",
+                      d->output_type, d->data_type, BNORM_F64);
   return check_range("stats_type", d->stats_type, BNORM_F32, BNORM_F64, report);
 }
 
+/// Only those of the activation that is asked for.
+bnorm_status check_activation(const bnorm_desc& d, Report& report) {
+  BNORM_CHECK(check_range("activation", d.activation, BNORM_IDENTITY, BNORM_GELU_TANH, report));
+  const auto refuse = [&](const char* field, double value, const char* rule) {
+    return report.say(BNORM_INVALID_ARGUMENT, "%s = %g: must be %s", field, value, rule);
+  };
+  if (d.activation == BNORM_CLIP) {
+    if (!std::isfinite(d.clip_lower)) return refuse("clip_lower", d.clip_lower, "finite");
+    if (!std::isfinite(d.clip_upper) || d.clip_upper <= d.clip_lower)
+      return refuse("clip_upper", d.clip_upper, "finite and above clip_lower");
+  }
+  if (d.activation == BNORM_LEAKY_RELU && !(std::isfinite(d.leaky_slope) && d.leaky_slope > 0))
+    return refuse("leaky_slope", d.leaky_slope, "finite and > 0");
+  if (d.activation == BNORM_ELU && !(std::isfinite(d.elu_alpha) && d.elu_alpha >= 0))
+    return refuse("elu_alpha", d.elu_alpha, "finite and >= 0");
+  return BNORM_OK;
+}
+
 bnorm_status check_choices(const bnorm_desc& d, Report& report) {
-  BNORM_CHECK(check_range("activation", d.activation, BNORM_IDENTITY, BNORM_RELU, report));
+  BNORM_CHECK(check_activation(d, report));
   BNORM_CHECK(check_range("residual_added", d.residual_added, 0, 1, report));
   BNORM_CHECK(check_range("running_mode", d.running_mode, BNORM_RUNNING_UNSET, BNORM_RUNNING_MEAN, report));
   BNORM_CHECK(check_range("biased_running_var", d.biased_running_var, 0, 1, report));
   BNORM_CHECK(check_range("params_per_group", d.params_per_group, 0, 1, report));
   BNORM_CHECK(check_range("frozen", d.frozen, 0, 1, report));
   BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
+  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
   if (d.channel_block != 0)
     return report.say(BNORM_UNSUPPORTED, "channel_block = %" PRId32 ": blocked layouts are not supported; must be 0",
                       d.channel_block);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bounds, to first order, with every operation rounded once. u: unit roundoff of the arithmetic type A (2^-24, or 2^-53
 // for f64 data), w: 2^-53 (f64), v: of the wider of param_type and A, p: of param_type, t: of stats_type, o: of the
-// data as stored (bf16: 2^-8). The factor kSecondOrder covers products of two roundoffs, `tiny` what underflows.
+// output as stored (bf16: 2^-8, f16: 2^-11; else 0), i: of dx as stored. The factor kSecondOrder covers products of two
+// roundoffs, `tiny` what underflows.
 //
 // Coefficients. inv_std from running statistics: epsilon and the sum are rounded to v (halved by the root), root and
 // quotient, in f64 Newton's last step and its sum: 3 v. gain = scale * inv_std: one v more, then u on storing: r = 4 v
@@ -9,7 +10,8 @@
 // gain uses the rounded gain: product and difference w or v, storing u.
 //
 // y = (x - center) * gain + offset. Difference and product: 2 u of |x - center| |gain|; sum: u of |z|; r acts on
-// |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; ReLU does not stretch; storing: o.
+// |x - mean| |gain|, since offset takes the same gain. A residual adds one u of |z|; activations stretch it at most by
+// their steepest slope and add their own error (activation.hh); storing: o.
 //
 // Moments, f64. D = max |x - mean|; pivots and deltas lie within 2 D. A summand goes through at most A = additions()
 // additions in its block; difference and division by n make (A + 2) w of the mean |d|. Raw sums of f32 and bf16 data
@@ -22,10 +24,11 @@
 // in f64, then p, as often as there are updates.
 //
 // Gradient sums: chains as above, L levels, G groups: dshift (A + L + G) w of sum |dz|, dscale 4 w more of
-// sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where |z|
-// is below its own bound, ReLU's mask may fall either way: such dy are added to the bounds. dx = dz gain + ((x -
-// center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w, bias = -gain sum(dz) / M -
-// (mean - center) slope with r + 4 w on the first term, 2 w on the second, u on storing.
+// sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where z
+// is nearer to a kink of the activation than its own bound, activation'(z) may fall either way: such dy, times the
+// jump, are added to the bounds, and elsewhere dy times what that bound and the derivative's own error may change. dx =
+// dz gain + ((x - center) slope + bias), slope = -gain inv_std^2 sum(dz (x - mean)) / M with r + u + 5 w, bias = -gain
+// sum(dz) / M - (mean - center) slope with r + 4 w on the first term, 2 w on the second, u on storing.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -40,22 +43,37 @@ using Real = long double;
 constexpr Real kF64 = 0x1p-53L;
 constexpr Real kSecondOrder = 1 + 0x1p-6L;
 
-inline Real roundoff(bnorm_type type) { return type == BNORM_F64 ? kF64 : (type == BNORM_BF16 ? 0x1p-8L : 0x1p-24L); }
+inline Real roundoff(bnorm_type type) {
+  constexpr Real roundoffs[] = {0, 0x1p-24L, kF64, 0x1p-8L, 0x1p-11L};
+  return roundoffs[type];
+}
+
+/// Half of the smallest number.
+inline Real smallest(bnorm_type type) {
+  constexpr Real halves[] = {0, 0x1p-150L, 0x1p-1075L, 0x1p-134L, 0x1p-25L};
+  return halves[type];
+}
+
+inline bool is_16_bit(bnorm_type type) { return type == BNORM_BF16 || type == BNORM_F16; }
 
 struct Roundoffs {
-  Real u, v, p, t, o, tiny;
+  Real u, v, p, t, o, i;
+  Real tiny_y, tiny_dx, tiny_p;  // what underflows on storing y and dresidual, dx, and parameters
 };
 
 inline Roundoffs roundoffs(const Case& k) {
+  const auto stored = [](bnorm_type type) { return is_16_bit(type) ? roundoff(type) : 0; };
+  const auto tiny = [](bnorm_type type) { return 16 * smallest(type); };
   Roundoffs r;
   r.u = k.data == BNORM_F64 ? kF64 : 0x1p-24L;
   r.p = roundoff(k.param);
   r.v = std::min(r.u, r.p);
   r.t = roundoff(k.stats);
-  r.o = roundoff(k.data);
-  r.tiny = k.data == BNORM_F64 ? 8 * std::numeric_limits<double>::denorm_min()
-                               : 8 * static_cast<Real>(std::numeric_limits<float>::denorm_min());
-  if (k.data == BNORM_BF16) r.tiny *= 65536;
+  r.o = stored(output_type(k));
+  r.i = stored(k.data);
+  r.tiny_y = tiny(output_type(k));
+  r.tiny_dx = tiny(k.data);
+  r.tiny_p = is_16_bit(k.param) ? smallest(k.param) : 0;
   return r;
 }
 

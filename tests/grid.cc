@@ -9,13 +9,20 @@ namespace bnorm_tests {
 namespace {
 
 struct Types {
-  bnorm_type data, param, stats;
+  bnorm_type data, output, param, stats;
 };
 constexpr Types kTypes[] = {
-    {BNORM_F32, BNORM_F32, BNORM_F64},  {BNORM_F32, BNORM_F32, BNORM_F32},  {BNORM_F32, BNORM_F64, BNORM_F64},
-    {BNORM_F32, BNORM_F64, BNORM_F32},  {BNORM_F64, BNORM_F64, BNORM_F64},  {BNORM_F64, BNORM_F32, BNORM_F64},
-    {BNORM_F64, BNORM_F64, BNORM_F32},  {BNORM_BF16, BNORM_F32, BNORM_F64}, {BNORM_BF16, BNORM_F32, BNORM_F32},
-    {BNORM_BF16, BNORM_F64, BNORM_F64},
+    {BNORM_F32, BNORM_F32, BNORM_F32, BNORM_F64},   {BNORM_F32, BNORM_F32, BNORM_F32, BNORM_F32},
+    {BNORM_F32, BNORM_F32, BNORM_F64, BNORM_F64},   {BNORM_F32, BNORM_F32, BNORM_F64, BNORM_F32},
+    {BNORM_F32, BNORM_F32, BNORM_BF16, BNORM_F64},  {BNORM_F32, BNORM_F32, BNORM_F16, BNORM_F32},
+    {BNORM_F64, BNORM_F64, BNORM_F64, BNORM_F64},   {BNORM_F64, BNORM_F64, BNORM_F32, BNORM_F64},
+    {BNORM_F64, BNORM_F64, BNORM_F64, BNORM_F32},   {BNORM_F64, BNORM_F64, BNORM_F16, BNORM_F64},
+    {BNORM_BF16, BNORM_BF16, BNORM_F32, BNORM_F64}, {BNORM_BF16, BNORM_BF16, BNORM_F32, BNORM_F32},
+    {BNORM_BF16, BNORM_BF16, BNORM_F64, BNORM_F64}, {BNORM_BF16, BNORM_BF16, BNORM_BF16, BNORM_F32},
+    {BNORM_F16, BNORM_F16, BNORM_F32, BNORM_F32},   {BNORM_F16, BNORM_F16, BNORM_F16, BNORM_F64},
+    {BNORM_BF16, BNORM_F32, BNORM_F32, BNORM_F32},  {BNORM_F32, BNORM_BF16, BNORM_F32, BNORM_F64},
+    {BNORM_F16, BNORM_F32, BNORM_F32, BNORM_F64},   {BNORM_F32, BNORM_F16, BNORM_F64, BNORM_F32},
+    {BNORM_BF16, BNORM_F16, BNORM_F32, BNORM_F64},  {BNORM_F16, BNORM_BF16, BNORM_BF16, BNORM_F64},
 };
 
 // Around the vector width 16 and its halves, and the grain of 64 channels.
@@ -64,7 +71,8 @@ enum Factor : size_t {
   kFGroups,
   kFNulls,
   kFDistribution,
-  kFEpilogue,  // relu + 2 * residual
+  kFActivation,
+  kFResidual,
   kFInPlace,
   kFMisalignment,
   kFPartialBatch,
@@ -86,7 +94,8 @@ std::vector<size_t> grid_levels() {
           std::size(kGroups),
           std::size(kNulls),
           std::size(kDistributions),
-          4,
+          kActivations,
+          2,
           2,
           3,
           2,
@@ -104,6 +113,7 @@ GridCase grid_case(const Row& row, size_t number) {
   const Types& types = kTypes[row[kFTypes]];
   const Samples& samples = kSamples[row[kFSamples]];
   c.data = types.data;
+  c.output = types.output;
   c.param = types.param;
   c.stats = types.stats;
   c.layout = static_cast<Layout>(row[kFLayout]);
@@ -116,8 +126,8 @@ GridCase grid_case(const Row& row, size_t number) {
   c.nulls = kNulls[row[kFNulls]];
   c.mu = kDistributions[row[kFDistribution]].mu;
   c.sigma = kDistributions[row[kFDistribution]].sigma;
-  c.relu = row[kFEpilogue] % 2 != 0;
-  c.residual = row[kFEpilogue] >= 2;
+  c.activation = static_cast<bnorm_activation>(row[kFActivation]);
+  c.residual = row[kFResidual] != 0;
   c.in_place = row[kFInPlace] != 0;
   c.misalignment = row[kFMisalignment];
   c.params_per_group = row[kFPerGroup] != 0;

@@ -40,32 +40,38 @@ static void bnorm_allocator_layout(void) {
 }
 
 static void bnorm_desc_layout(void) {
-  STRUCT(bnorm_desc, 296);
+  STRUCT(bnorm_desc, 336);
   FIELD(bnorm_desc, struct_size, 0);
   FIELD(bnorm_desc, data_type, 4);
-  FIELD(bnorm_desc, param_type, 8);
-  FIELD(bnorm_desc, stats_type, 12);
-  FIELD(bnorm_desc, groups, 16);
-  FIELD(bnorm_desc, batch, 24);
-  FIELD(bnorm_desc, channels, 32);
-  FIELD(bnorm_desc, spatial, 40);
-  FIELD(bnorm_desc, x, 48);
-  FIELD(bnorm_desc, y, 80);
-  FIELD(bnorm_desc, residual, 112);
-  FIELD(bnorm_desc, dx, 144);
-  FIELD(bnorm_desc, dy, 176);
-  FIELD(bnorm_desc, dresidual, 208);
-  FIELD(bnorm_desc, activation, 240);
-  FIELD(bnorm_desc, residual_added, 244);
-  FIELD(bnorm_desc, running_mode, 248);
-  FIELD(bnorm_desc, biased_running_var, 252);
-  FIELD(bnorm_desc, params_per_group, 256);
-  FIELD(bnorm_desc, frozen, 260);
-  FIELD(bnorm_desc, guard, 264);
-  FIELD(bnorm_desc, channel_block, 268);
-  FIELD(bnorm_desc, epsilon, 272);
-  FIELD(bnorm_desc, average_factor, 280);
-  FIELD(bnorm_desc, allocator, 288);
+  FIELD(bnorm_desc, output_type, 8);
+  FIELD(bnorm_desc, param_type, 12);
+  FIELD(bnorm_desc, stats_type, 16);
+  FIELD(bnorm_desc, channel_block, 20);
+  FIELD(bnorm_desc, groups, 24);
+  FIELD(bnorm_desc, batch, 32);
+  FIELD(bnorm_desc, channels, 40);
+  FIELD(bnorm_desc, spatial, 48);
+  FIELD(bnorm_desc, x, 56);
+  FIELD(bnorm_desc, y, 88);
+  FIELD(bnorm_desc, residual, 120);
+  FIELD(bnorm_desc, dx, 152);
+  FIELD(bnorm_desc, dy, 184);
+  FIELD(bnorm_desc, dresidual, 216);
+  FIELD(bnorm_desc, activation, 248);
+  FIELD(bnorm_desc, residual_added, 252);
+  FIELD(bnorm_desc, running_mode, 256);
+  FIELD(bnorm_desc, biased_running_var, 260);
+  FIELD(bnorm_desc, params_per_group, 264);
+  FIELD(bnorm_desc, frozen, 268);
+  FIELD(bnorm_desc, guard, 272);
+  FIELD(bnorm_desc, reserved, 276);
+  FIELD(bnorm_desc, clip_lower, 280);
+  FIELD(bnorm_desc, clip_upper, 288);
+  FIELD(bnorm_desc, leaky_slope, 296);
+  FIELD(bnorm_desc, elu_alpha, 304);
+  FIELD(bnorm_desc, epsilon, 312);
+  FIELD(bnorm_desc, average_factor, 320);
+  FIELD(bnorm_desc, allocator, 328);
 }
 
 static void bnorm_executor_layout(void) {
@@ -116,27 +122,28 @@ static void bnorm_train_args_layout(void) {
 }
 
 static void bnorm_backward_args_layout(void) {
-  STRUCT(bnorm_backward_args, 152);
+  STRUCT(bnorm_backward_args, 160);
   FIELD(bnorm_backward_args, struct_size, 0);
   FIELD(bnorm_backward_args, reserved, 4);
   FIELD(bnorm_backward_args, batch, 8);
   FIELD(bnorm_backward_args, x, 16);
   FIELD(bnorm_backward_args, y, 24);
-  FIELD(bnorm_backward_args, dy, 32);
-  FIELD(bnorm_backward_args, scale, 40);
-  FIELD(bnorm_backward_args, shift, 48);
-  FIELD(bnorm_backward_args, mean, 56);
-  FIELD(bnorm_backward_args, inv_std, 64);
-  FIELD(bnorm_backward_args, running_mean, 72);
-  FIELD(bnorm_backward_args, running_var, 80);
-  FIELD(bnorm_backward_args, dx, 88);
-  FIELD(bnorm_backward_args, dresidual, 96);
-  FIELD(bnorm_backward_args, dscale, 104);
-  FIELD(bnorm_backward_args, dshift, 112);
-  FIELD(bnorm_backward_args, workspace, 120);
-  FIELD(bnorm_backward_args, workspace_bytes, 128);
-  FIELD(bnorm_backward_args, executor, 136);
-  FIELD(bnorm_backward_args, error, 144);
+  FIELD(bnorm_backward_args, residual, 32);
+  FIELD(bnorm_backward_args, dy, 40);
+  FIELD(bnorm_backward_args, scale, 48);
+  FIELD(bnorm_backward_args, shift, 56);
+  FIELD(bnorm_backward_args, mean, 64);
+  FIELD(bnorm_backward_args, inv_std, 72);
+  FIELD(bnorm_backward_args, running_mean, 80);
+  FIELD(bnorm_backward_args, running_var, 88);
+  FIELD(bnorm_backward_args, dx, 96);
+  FIELD(bnorm_backward_args, dresidual, 104);
+  FIELD(bnorm_backward_args, dscale, 112);
+  FIELD(bnorm_backward_args, dshift, 120);
+  FIELD(bnorm_backward_args, workspace, 128);
+  FIELD(bnorm_backward_args, workspace_bytes, 136);
+  FIELD(bnorm_backward_args, executor, 144);
+  FIELD(bnorm_backward_args, error, 152);
 }
 
 static void bnorm_prepare_args_layout(void) {

@@ -7,8 +7,12 @@
 #include <sstream>
 
 #include "random.hh"
+#include "support/activation.hh"
 
 namespace bnorm_tests {
+
+using bnorm_support::activation;
+using bnorm_support::Activation;
 namespace {
 
 bnorm_strides channels_last(const Shape& p) { return {p.n * p.s * p.c, p.s * p.c, 1, p.c}; }
@@ -67,14 +71,15 @@ std::string compare(const char* name, const std::vector<double>& a, const std::v
 
 std::string describe(const Case& c) {
   static const char* const layouts[] = {"planar", "channels_last", "slices", "permuted", "reversed", "mixed"};
-  static const char* const types[] = {"default", "f32", "f64", "bf16"};
+  static const char* const types[] = {"default", "f32", "f64", "bf16", "f16"};
   std::ostringstream t;
   t << "G " << c.shape.g << " N " << c.shape.n << " C " << c.shape.c << " S " << c.shape.s << " batch " << c.batch
-    << ' ' << layouts[static_cast<int>(c.layout)] << " data " << types[c.data] << " param " << types[c.param]
-    << " stats " << types[c.stats] << " relu " << c.relu << " residual " << c.residual << " in_place " << c.in_place
-    << " per_group " << c.params_per_group << " frozen " << c.frozen << " biased " << c.biased << " mode " << c.mode
-    << " nulls " << c.nulls << " misalignment " << c.misalignment << " placement " << static_cast<int>(c.placement)
-    << " workspace " << c.give_workspace << " mu " << c.mu << " far " << c.far << " seed " << c.seed;
+    << ' ' << layouts[static_cast<int>(c.layout)] << " data " << types[c.data] << " output " << types[c.output]
+    << " param " << types[c.param] << " stats " << types[c.stats] << " activation " << c.activation << " residual "
+    << c.residual << " in_place " << c.in_place << " per_group " << c.params_per_group << " frozen " << c.frozen
+    << " biased " << c.biased << " mode " << c.mode << " nulls " << c.nulls << " misalignment " << c.misalignment
+    << " placement " << static_cast<int>(c.placement) << " workspace " << c.give_workspace << " mu " << c.mu << " far "
+    << c.far << " seed " << c.seed;
   return t.str();
 }
 
@@ -99,6 +104,7 @@ std::string difference(const Outputs& a, const Outputs& b) {
 Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_INIT) {
   if (c.batch >= 0) shape_.n = c.batch;
   desc_.data_type = c.data;
+  desc_.output_type = c.output;
   desc_.param_type = c.param;
   desc_.stats_type = c.stats;
   desc_.groups = c.shape.g;
@@ -109,10 +115,10 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
   for (int t = 0; t < 6; ++t) *strides[t] = strides_for(c.layout, c.shape, c.seed, t);
   if (c.in_place) {
     // Both partners that the header allows take their turn.
-    desc_.y = c.residual && c.seed % 2 == 1 ? desc_.residual : desc_.x;
-    desc_.dx = c.seed % 2 == 1 ? desc_.x : desc_.dy;
+    desc_.y = y_is_residual(c) ? desc_.residual : desc_.x;
+    desc_.dx = dx_is_x(c) ? desc_.x : desc_.dy;
   }
-  desc_.activation = c.relu ? BNORM_RELU : BNORM_IDENTITY;
+  desc_.activation = c.activation;
   desc_.residual_added = c.residual;
   desc_.running_mode = c.mode;
   desc_.biased_running_var = c.biased;
@@ -141,8 +147,8 @@ void Problem::make_inputs() {
   for (size_t i = 0; case_.far != 0 && i < inputs_.x.size(); ++i)
     if (static_cast<int64_t>(i) / shape_.s % shape_.c % 3 == 1)
       inputs_.x[i] = rounded(case_.data, inputs_.x[i] + case_.far);
-  inputs_.dy = make(elements, case_.data, 0.25, 1);
-  if (case_.residual) inputs_.residual = make(elements, case_.data, 0, 1);
+  inputs_.dy = make(elements, output_type(case_), 0.25, 1);
+  if (case_.residual) inputs_.residual = make(elements, output_type(case_), 0, 1);
   inputs_.scale = make(params, case_.param, 1, 0.5);
   inputs_.shift = make(params, case_.param, 0, 0.5);
   inputs_.running_mean = make(running, case_.param, case_.mu, case_.sigma);
@@ -170,6 +176,7 @@ void Problem::make_saved_statistics() {
 
 void Problem::make_forward_output() {
   inputs_.y = inputs_.x;
+  const Activation f = activation(desc_);
   for (int64_t g = 0; g < shape_.g; ++g)
     for (int64_t c = 0; c < shape_.c; ++c) {
       const size_t gc = static_cast<size_t>(g * shape_.c + c), p = param_index(g, c), r = running_index(g, c);
@@ -181,7 +188,7 @@ void Problem::make_forward_output() {
           const size_t i = index(g, n, c, s);
           double z = (inputs_.x[i] - mean) * inv_std * scale + shift;
           if (case_.residual) z += inputs_.residual[i];
-          inputs_.y[i] = rounded(case_.data, case_.relu && z < 0 ? 0 : z);
+          inputs_.y[i] = rounded(output_type(case_), static_cast<double>(f.value(static_cast<long double>(z))));
         }
     }
 }

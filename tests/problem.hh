@@ -40,8 +40,10 @@ struct Case {
   Shape shape;         // n: the plan's batch
   int64_t batch = -1;  // of the call; -1: the plan's
   bnorm_type data = BNORM_F32, param = BNORM_F32, stats = BNORM_F64;
+  bnorm_type output = BNORM_TYPE_DEFAULT;  // that of data
   Layout layout = Layout::kPlanar;
-  bool relu = false, residual = false, in_place = false, params_per_group = false, frozen = false;
+  bnorm_activation activation = BNORM_IDENTITY;
+  bool residual = false, in_place = false, params_per_group = false, frozen = false;
   bool biased = false, guard = false, give_workspace = true;
   bnorm_running_mode mode = BNORM_RUNNING_UNSET;
   unsigned nulls = 0;
@@ -52,6 +54,17 @@ struct Case {
   double far = 0;  // added to x in every third channel: beside others, sums around a pivot
   uint64_t seed = 1;
 };
+
+constexpr int kActivations = 11;
+inline bnorm_activation relu_if(bool condition) { return condition ? BNORM_RELU : BNORM_IDENTITY; }
+
+/// Of y, residual and their gradients.
+inline bnorm_type output_type(const Case& c) { return c.output == BNORM_TYPE_DEFAULT ? c.data : c.output; }
+
+/// In-place partners of y and dx, in turn those of the same type.
+inline bool y_is_residual(const Case& c) { return c.residual && (c.seed % 2 == 1 || c.data != output_type(c)); }
+inline bool dx_is_x(const Case& c) { return c.seed % 2 == 1 || c.data != output_type(c); }
+inline bool has_partner_of_y(const Case& c) { return c.residual || c.data == output_type(c); }
 
 /// Text that names a case in a failure.
 std::string describe(const Case& c);

@@ -2,8 +2,12 @@
 // Gradients in long double, from the sums; bounds.hh derives the bounds.
 #include "bounds.hh"
 #include "reference.hh"
+#include "support/activation.hh"
 
 namespace bnorm_tests {
+
+using bnorm_support::activation;
+using bnorm_support::Activation;
 namespace {
 
 /// Per group and channel: what backward sums, with bounds.
@@ -11,14 +15,14 @@ struct Sums {
   Real dz = 0, dz_x = 0, dz_error = 0, dz_x_error = 0;
 };
 
-/// dz, and how far it may be off where ReLU's mask is in doubt.
+/// dz, and how far it may be off: by the error of activation'(z), and near kinks by its jump.
 struct Gradient {
   Real dz, doubt;
 };
 
 class Backward {
  public:
-  explicit Backward(const Problem& p) : p_(p), k_(p.shape()), e_(roundoffs(p.config())) {}
+  explicit Backward(const Problem& p) : p_(p), k_(p.shape()), e_(roundoffs(p.config())), f_(activation(p.desc())) {}
 
   Expected expect() {
     for (int64_t g = 0; g < k_.g; ++g)
@@ -47,10 +51,19 @@ class Backward {
 
   Gradient gradient(const Statistics& s, const Affine& a, size_t i) const {
     const Real dy = p_.inputs().dy[i];
-    if (!p_.config().relu) return {dy, 0};
-    if (p_.config().residual) return {p_.inputs().y[i] > 0 ? dy : 0, 0};
-    const Normalized n = normalized(e_, s, a, p_.inputs().x[i]);
-    return {n.z > 0 ? dy : 0, std::fabs(n.z) <= kSecondOrder * n.bound + e_.tiny ? std::fabs(dy) : 0};
+    if (p_.config().activation == BNORM_IDENTITY) return {dy, 0};
+    if (p_.config().residual && f_.y_tells) {
+      const Real y = p_.inputs().y[i];
+      return {dy * f_.slope_of_y(y), kSecondOrder * e_.u * std::fabs(dy) * f_.slope_of_y_error(y)};
+    }
+    Normalized n = normalized(e_, s, a, p_.inputs().x[i]);
+    if (p_.config().residual) {
+      n.z += static_cast<Real>(p_.inputs().residual[i]);
+      n.bound += e_.u * (std::fabs(n.z) + n.bound);
+    }
+    const Real reach = kSecondOrder * n.bound + e_.tiny_dx, slope = f_.slope(n.z);
+    const Real off = f_.slope_jump(n.z, reach) + f_.steepest_slope * reach + kSecondOrder * e_.u * f_.slope_error(n.z);
+    return {dy * slope, std::fabs(dy) * off};
   }
 
   Sums sums(int64_t g, int64_t c) const {
@@ -81,7 +94,8 @@ class Backward {
     const Statistics s = statistics(g, c);
     const Affine a = affine(p_, g, c);
     const Gradient dz = gradient(s, a, i);
-    r.dresidual.add(dz.dz, dz.doubt);
+    const Real stored = kSecondOrder * (dz.doubt + e_.o * std::fabs(dz.dz));
+    r.dresidual.add(dz.dz, p_.config().activation == BNORM_IDENTITY ? 0 : stored + e_.tiny_y);
     const Real gain = a.scale * s.inv_std, u = e_.u;
     Real dx = dz.dz * gain, bound = std::fabs(dx) * (s.gain_error + u) + dz.doubt * std::fabs(gain);
     if (!p_.config().frozen) {
@@ -97,8 +111,8 @@ class Backward {
       dx += inner;
       bound += u * std::fabs(dx);
     }
-    if (p_.config().data == BNORM_BF16) bound += e_.o * (std::fabs(dx) + bound);
-    r.dx.add(dx, kSecondOrder * bound + e_.tiny);
+    bound += e_.i * (std::fabs(dx) + bound);
+    r.dx.add(dx, kSecondOrder * bound + e_.tiny_dx);
   }
 
   void add_parameters(Expected& r) const {
@@ -122,14 +136,15 @@ class Backward {
         dscale_error += size_x * (static_cast<Real>(k_.g + 2) * kF64 + own);
         dshift_error += e_.p * (std::fabs(dshift) + dshift_error);
         dscale_error += e_.p * (std::fabs(dscale) + dscale_error);
-        if (p_.has(kNoDshift)) r.dshift.add(dshift, kSecondOrder * dshift_error);
-        if (p_.has(kNoDscale)) r.dscale.add(dscale, kSecondOrder * dscale_error);
+        if (p_.has(kNoDshift)) r.dshift.add(dshift, kSecondOrder * dshift_error + e_.tiny_p);
+        if (p_.has(kNoDscale)) r.dscale.add(dscale, kSecondOrder * dscale_error + e_.tiny_p);
       }
   }
 
   const Problem& p_;
   const Shape& k_;
   Roundoffs e_;
+  Activation f_;
   std::vector<Sums> sums_;
 };
 

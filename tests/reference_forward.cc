@@ -2,24 +2,28 @@
 // Inference and training in long double, two passes; bounds.hh derives the bounds.
 #include "bounds.hh"
 #include "reference.hh"
+#include "support/activation.hh"
 
 namespace bnorm_tests {
+
+using bnorm_support::activation;
+using bnorm_support::Activation;
 namespace {
 
-void add_output(const Problem& p, const Roundoffs& e, Normalized n, size_t i, Bounded& y) {
+void add_output(const Problem& p, const Roundoffs& e, const Activation& a, Normalized n, size_t i, Bounded& y) {
   if (p.config().residual) {
     n.z += static_cast<Real>(p.inputs().residual[i]);
     n.bound += e.u * (std::fabs(n.z) + n.bound);
   }
-  const Real value = p.config().relu && n.z < 0 ? 0 : n.z;
-  const Real stored = p.config().data == BNORM_BF16 ? e.o * (std::fabs(value) + n.bound) : 0;
-  y.add(value, kSecondOrder * (n.bound + stored) + e.tiny);
+  const Real value = a.value(n.z), bound = a.steepest * n.bound + e.u * a.value_error(n.z);
+  y.add(value, kSecondOrder * (bound + e.o * (std::fabs(value) + bound)) + e.tiny_y);
 }
 
 template <class StatisticsOf>
 void add_outputs(const Problem& p, StatisticsOf statistics_of, Bounded& y) {
   const Roundoffs e = roundoffs(p.config());
   const Shape& k = p.shape();
+  const Activation a = activation(p.desc());
   std::vector<Statistics> statistics;
   for (int64_t g = 0; g < k.g; ++g)
     for (int64_t c = 0; c < k.c; ++c) statistics.push_back(statistics_of(g, c));
@@ -29,7 +33,7 @@ void add_outputs(const Problem& p, StatisticsOf statistics_of, Bounded& y) {
         for (int64_t s = 0; s < k.s; ++s) {
           const size_t i = p.index(g, n, c, s);
           const Statistics& of_channel = statistics[static_cast<size_t>(g * k.c + c)];
-          add_output(p, e, normalized(e, of_channel, affine(p, g, c), p.inputs().x[i]), i, y);
+          add_output(p, e, a, normalized(e, of_channel, affine(p, g, c), p.inputs().x[i]), i, y);
         }
 }
 
@@ -108,6 +112,7 @@ RunningUpdate update(const Problem& p, Real old, const std::vector<Real>& batch,
 
 void add_running(const Problem& p, const std::vector<Moments>& all, Expected& expected) {
   const Shape& k = p.shape();
+  const Roundoffs e = roundoffs(p.config());
   const Real count = static_cast<Real>(k.count());
   const Real correction = p.config().biased || count < 2 ? 1 : count / (count - 1);
   const int64_t sets = p.config().mode == BNORM_RUNNING_PER_GROUP ? k.g : 1;
@@ -124,7 +129,7 @@ void add_running(const Problem& p, const std::vector<Moments>& all, Expected& ex
       const size_t i = static_cast<size_t>(set * k.c + c);
       const auto add = [&](Bounded& to, double old, const std::vector<Real>& batch, const std::vector<Real>& errors) {
         const RunningUpdate r = batch.empty() ? RunningUpdate{old, 0} : update(p, old, batch, errors);
-        to.add(r.value, r.bound);
+        to.add(r.value, r.bound + e.tiny_p * static_cast<Real>(k.g));
       };
       if (p.has(kNoRunningMean)) add(expected.running_mean, p.inputs().running_mean[i], mean, mean_error);
       if (p.has(kNoRunningVar)) add(expected.running_var, p.inputs().running_var[i], var, var_error);

@@ -7,8 +7,12 @@
 
 #include "plan.hh"
 #include "problem.hh"
+#include "support/activation.hh"
 
 namespace bnorm_tests {
+
+using bnorm_support::activation;
+using bnorm_support::Activation;
 namespace {
 
 /// Buffers of one call. Tensors and arrays that the case leaves out stay empty.
@@ -118,8 +122,8 @@ class Call {
       CHECK(t->gaps_intact());
       if (!output) CHECK(equal(t->values(), values));
     };
-    check(x_, in.x, forward ? k_.in_place && !y_is_residual() : k_.in_place && dx_is_x() && p_.has(kNoDx));
-    check(residual_, in.residual, k_.in_place && y_is_residual());
+    check(x_, in.x, forward ? forward_in_place() && !y_is_residual() : k_.in_place && dx_is_x() && p_.has(kNoDx));
+    check(residual_, in.residual, forward && forward_in_place() && y_is_residual());
     check(dy_, in.dy, k_.in_place && !dx_is_x() && p_.has(kNoDx));
     check(y_, in.y, forward);
     check(dx_, {}, true);
@@ -140,8 +144,10 @@ class Call {
   static void* data(std::optional<T>& t) {
     return t ? t->data() : nullptr;
   }
-  bool dx_is_x() const { return k_.seed % 2 == 1; }
-  bool y_is_residual() const { return k_.residual && k_.seed % 2 == 1; }
+  bool dx_is_x() const { return bnorm_tests::dx_is_x(k_); }
+  bool y_is_residual() const { return bnorm_tests::y_is_residual(k_); }
+  bool forward_in_place() const { return k_.in_place && has_partner_of_y(k_); }
+  bnorm_type output() const { return output_type(k_); }
   void* y() { return y_ ? y_->data() : (y_is_residual() ? residual_ : x_)->data(); }
   std::vector<double> forward_output() { return (y_ ? y_ : (y_is_residual() ? residual_ : x_))->values(); }
 
@@ -152,11 +158,12 @@ class Call {
     return status;
   }
 
-  void make_tensor(std::optional<Tensor>& t, const bnorm_strides& strides) {
-    t.emplace(k_.data, p_.shape(), resolve(strides, k_.shape), k_.placement, k_.misalignment);
+  void make_tensor(std::optional<Tensor>& t, bnorm_type type, const bnorm_strides& strides) {
+    t.emplace(type, p_.shape(), resolve(strides, k_.shape), k_.placement, k_.misalignment);
   }
-  void make_input(std::optional<Tensor>& t, const bnorm_strides& strides, const std::vector<double>& values) {
-    make_tensor(t, strides);
+  void make_input(std::optional<Tensor>& t, bnorm_type type, const bnorm_strides& strides,
+                  const std::vector<double>& values) {
+    make_tensor(t, type, strides);
     t->fill(values);
   }
   void make_array(std::optional<Array>& a, bnorm_type type, size_t count) {
@@ -177,9 +184,9 @@ class Call {
   }
   void make_forward() {
     forward_ = true;
-    make_input(x_, p_.desc().x, p_.inputs().x);
-    if (k_.residual) make_input(residual_, p_.desc().residual, p_.inputs().residual);
-    if (!k_.in_place) make_tensor(y_, p_.desc().y);
+    make_input(x_, k_.data, p_.desc().x, p_.inputs().x);
+    if (k_.residual) make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
+    if (!forward_in_place()) make_tensor(y_, output(), p_.desc().y);
     make_parameters();
   }
   void make_training_outputs() {
@@ -191,9 +198,15 @@ class Call {
   }
 
   void make_backward_inputs(bnorm_backward_args& a) {
-    make_input(x_, p_.desc().x, p_.inputs().x);
-    make_input(dy_, p_.desc().dy, p_.inputs().dy);
-    if (k_.residual && k_.relu) make_input(y_, p_.desc().y, p_.inputs().y);
+    make_input(x_, k_.data, p_.desc().x, p_.inputs().x);
+    make_input(dy_, output(), p_.desc().dy, p_.inputs().dy);
+    if (k_.residual && k_.activation != BNORM_IDENTITY) {
+      // Whichever of the two the header asks for.
+      if (activation(p_.desc()).y_tells)
+        make_input(y_, output(), p_.desc().y, p_.inputs().y);
+      else
+        make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
+    }
     make_parameters();
     if (k_.frozen) {
       make_running(true);
@@ -203,6 +216,7 @@ class Call {
     }
     fill_common(a);
     a.y = data(y_);
+    a.residual = data(residual_);
     a.dy = data(dy_);
     a.shift = data(shift_);
     a.mean = data(mean_);
@@ -213,10 +227,10 @@ class Call {
   void make_backward_outputs(bnorm_backward_args& a) {
     const size_t params = p_.inputs().scale.size();
     if (p_.has(kNoDx)) {
-      if (!k_.in_place) make_tensor(dx_, p_.desc().dx);
+      if (!k_.in_place) make_tensor(dx_, k_.data, p_.desc().dx);
       a.dx = dx_ ? dx_->data() : (dx_is_x() ? x_ : dy_)->data();
     }
-    if (k_.residual && p_.has(kNoDresidual)) make_tensor(dresidual_, p_.desc().dresidual);
+    if (k_.residual && p_.has(kNoDresidual)) make_tensor(dresidual_, output(), p_.desc().dresidual);
     if (p_.has(kNoDscale)) make_array(dscale_, k_.param, params);
     if (p_.has(kNoDshift)) make_array(dshift_, k_.param, params);
     a.dresidual = data(dresidual_);

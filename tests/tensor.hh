@@ -14,7 +14,7 @@
 
 namespace bnorm_tests {
 
-inline size_t size_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_BF16 ? 2 : 4); }
+inline size_t size_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_F32 ? 4 : 2); }
 
 inline uint16_t bf16_from(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
@@ -22,15 +22,34 @@ inline uint16_t bf16_from(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+/// binary16 by its definition: sign, 5 bits of exponent, 10 of fraction; to nearest, ties to even.
+inline uint16_t f16_from(float value) {
+  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  if (std::isnan(value)) return sign | 0x7e00;
+  const double size = std::fabs(static_cast<double>(value));
+  if (size >= 65520) return sign | 0x7c00;
+  const int exponent = size < 0x1p-14 ? -14 : std::ilogb(size);
+  const auto units = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));  // of the last place
+  return static_cast<uint16_t>(sign | (units < 1024 ? units : ((exponent + 14) << 10) + units));
+}
+
+inline double f16_value(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  double size = std::ldexp(exponent > 0 ? 1024 + fraction : fraction, (exponent > 0 ? exponent : 1) - 25);
+  if (exponent == 31)
+    size = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  return (bits & 0x8000) != 0 ? -size : size;
+}
+
 inline void store_element(bnorm_type type, void* at, double value) {
+  const float narrow = static_cast<float>(value);
   if (type == BNORM_F64) {
     std::memcpy(at, &value, 8);
-  } else if (type == BNORM_BF16) {
-    const uint16_t bits = bf16_from(static_cast<float>(value));
-    std::memcpy(at, &bits, 2);
-  } else {
-    const float narrow = static_cast<float>(value);
+  } else if (type == BNORM_F32) {
     std::memcpy(at, &narrow, 4);
+  } else {
+    const uint16_t bits = type == BNORM_BF16 ? bf16_from(narrow) : f16_from(narrow);
+    std::memcpy(at, &bits, 2);
   }
 }
 
@@ -39,14 +58,15 @@ inline double load_element(bnorm_type type, const void* at) {
   double value = 0;
   if (type == BNORM_F64) {
     std::memcpy(&value, at, 8);
-  } else if (type == BNORM_BF16) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, at, 2);
-    value = static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16));
-  } else {
+  } else if (type == BNORM_F32) {
     float narrow = 0;
     std::memcpy(&narrow, at, 4);
     value = static_cast<double>(narrow);
+  } else {
+    uint16_t bits = 0;
+    std::memcpy(&bits, at, 2);
+    value = type == BNORM_F16 ? f16_value(bits)
+                              : static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16));
   }
   return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
 }

@@ -24,14 +24,14 @@ Outputs run_serial(const Problem& p, Operation operation) { return p.run(operati
 std::vector<Case> large_cases() {
   const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9},   {1, 9000, 15, 1}, {1, 2, 2, 40000},
                           {1, 1027, 64, 4}, {3, 90, 65, 16},  {1, 1, 1, 200001}, {1, 40, 4200, 3}};
-  const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
+  const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F32, BNORM_F64, BNORM_F16};
   std::vector<Case> r;
   for (const Shape& shape : shapes) {
     Case c;
     c.shape = shape;
     c.seed = r.size() + 1;
-    c.data = types[r.size() / 3 % 3];
-    c.relu = r.size() % 2 == 0;
+    c.data = types[r.size() / 3 % 6];
+    c.activation = static_cast<bnorm_activation>(r.size() * 2 / 3 % kActivations);
     c.residual = r.size() % 4 >= 2;
     c.mode = BNORM_RUNNING_SEQUENTIAL;
     for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast, Layout::kMixed}) {
@@ -47,14 +47,16 @@ std::vector<Case> small_cases() {
   const Shape shapes[] = {{2, 5, 3, 19}, {1, 70, 5, 4}, {1, 33, 20, 1}, {2, 9, 17, 7}, {1, 3, 2, 1500}, {1, 20, 27, 9}};
   std::vector<Case> r;
   for (const Shape& shape : shapes)
-    for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+    for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16})
       for (const bool residual : {false, true}) {
         Case c;
         c.shape = shape;
         c.data = data;
+        if (data == BNORM_BF16 && residual) c.output = BNORM_F32;
+        if (data == BNORM_F16 && residual) c.output = BNORM_BF16;
         c.param = data == BNORM_F64 ? BNORM_F64 : BNORM_F32;
         c.residual = residual;
-        c.relu = r.size() % 3 != 0;
+        c.activation = static_cast<bnorm_activation>(r.size() % kActivations);
         c.mode = BNORM_RUNNING_MEAN;
         c.mu = 3;
         c.far = residual ? 1000 : 0;

@@ -41,31 +41,52 @@ std::map<std::string, std::string> read_table() {
   return table;
 }
 
+/// A case by what sets it apart; `number` seeds its values.
+Case case_of(const Shape& shape, bnorm_type data, bool epilogue, size_t number) {
+  Case c;
+  c.shape = shape;
+  c.data = data;
+  c.param = data == BNORM_F64 ? BNORM_F64 : BNORM_F32;
+  c.stats = epilogue ? BNORM_F32 : BNORM_F64;
+  c.residual = epilogue;
+  c.activation = relu_if(epilogue);
+  c.frozen = number % 3 == 0;
+  c.mode = BNORM_RUNNING_MEAN;
+  c.values = Values::kIntegers;
+  c.mu = 3;
+  c.sigma = 1.0 / 3;  // so that sums round
+  c.far = 1000;
+  c.seed = number + 1;
+  return c;
+}
+
+std::string size_of_shape(const Shape& s) {
+  return std::to_string(s.g) + 'x' + std::to_string(s.n) + 'x' + std::to_string(s.c) + 'x' + std::to_string(s.s);
+}
+
+/// Later additions come last: they must not move the numbers of the others.
 std::map<std::string, Case> cases() {
   const Shape shapes[] = {{1, 7, 3, 1},   {1, 1100, 5, 1}, {2, 33, 17, 4}, {1, 9, 2, 49},
                           {1, 2, 3, 784}, {1, 65, 16, 16}, {3, 4, 65, 9},  {1, 1, 1, 2100}};
-  const char* const types[] = {"", "f32", "f64", "bf16"};
+  const char* const types[] = {"", "f32", "f64", "bf16", "f16"};
   std::map<std::string, Case> r;
+  const auto add = [&](const Shape& shape, bnorm_type data, bool epilogue) {
+    r[size_of_shape(shape) + '-' + types[data] + (epilogue ? "-relu-residual" : "-identity")] =
+        case_of(shape, data, epilogue, r.size());
+  };
   for (const Shape& shape : shapes)
     for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
-      for (const bool epilogue : {false, true}) {
-        Case c;
-        c.shape = shape;
-        c.data = data;
-        c.param = data == BNORM_F64 ? BNORM_F64 : BNORM_F32;
-        c.stats = epilogue ? BNORM_F32 : BNORM_F64;
-        c.relu = c.residual = epilogue;
-        c.frozen = r.size() % 3 == 0;
-        c.mode = BNORM_RUNNING_MEAN;
-        c.values = Values::kIntegers;
-        c.mu = 3;
-        c.sigma = 1.0 / 3;  // so that sums round
-        c.far = 1000;
-        c.seed = r.size() + 1;
-        const std::string size = std::to_string(shape.g) + 'x' + std::to_string(shape.n) + 'x' +
-                                 std::to_string(shape.c) + 'x' + std::to_string(shape.s);
-        r[size + '-' + types[data] + (epilogue ? "-relu-residual" : "-identity")] = c;
-      }
+      for (const bool epilogue : {false, true}) add(shape, data, epilogue);
+  for (const Shape& shape : shapes)
+    for (const bool epilogue : {false, true}) add(shape, BNORM_F16, epilogue);
+  // Without a residual, so that no digest hangs on what the machine's own exp makes of y.
+  for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+    for (bnorm_activation a = BNORM_CLIP; a < kActivations; ++a) {
+      Case c = case_of({1, 9, 20, 49}, data, false, r.size());
+      c.activation = a;
+      c.sigma = 3;
+      r[std::string("1x9x20x49-") + types[data] + "-activation" + std::to_string(a)] = c;
+    }
   return r;
 }
 

@@ -17,7 +17,7 @@ TEST_CASE("fault: a layer without scale and shift fails, forward or backward") {
     for (const bool relu : {false, true})
       for (const unsigned nulls : {kNoScale | kNoShift, +kNoScale, +kNoShift}) {
         Case c = case_of({1, 2, 3, 7}, layout);
-        c.relu = relu;
+        c.activation = relu_if(relu);
         Problem with(c);
         c.nulls = nulls;
         const Problem without(c);
@@ -35,7 +35,7 @@ TEST_CASE("fault: in place, a negative scale counts as positive") {
   each_way([](Layout layout) {
     for (const bool relu : {false, true}) {
       Case c = case_of({1, 5, 20, 3}, layout);
-      c.relu = relu;
+      c.activation = relu_if(relu);
       for (const bool in_place : {false, true}) {
         c.in_place = in_place;
         Problem p(c);
@@ -53,7 +53,8 @@ TEST_CASE("fault: after an in-place forward with ReLU, backward inverts what has
   each_way([](Layout layout) {
     for (const double scale : {0.0, 1e-30, 1.0}) {
       Case c = case_of({1, 4, 3, 10}, layout);
-      c.relu = c.in_place = true;
+      c.in_place = true;
+      c.activation = BNORM_RELU;
       Problem p(c);
       p.inputs().scale = all(3, static_cast<float>(scale));
       p.inputs().shift = {1, 0, -1};
@@ -77,7 +78,7 @@ TEST_CASE("fault: in-place backward of a gradient of ones is wrong") {
   each_way([](Layout layout) {
     for (const uint64_t seed : {1, 2}) {
       Case c = case_of({1, 2, 5, 240}, layout);
-      c.relu = true;
+      c.activation = BNORM_RELU;
       c.seed = seed;
       Problem apart(c);
       apart.inputs().dy = all(2400, 1);

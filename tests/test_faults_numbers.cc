@@ -257,7 +257,7 @@ TEST_CASE("fault: NaN becomes 0 in the fused ReLU") {
       for (const int64_t size : {1, 7, 16, 32, 37})
         for (const Shape& shape : {Shape{1, 1, 32, size}, Shape{1, size, 3, 1}}) {
           Case c = case_of(shape, layout, data);
-          c.relu = true;
+          c.activation = BNORM_RELU;
           const Problem p = with_x(c, all(static_cast<size_t>(shape.elements()), kNaN));
           for (const Operation operation : {Operation::kInfer, Operation::kPrepared, Operation::kTrain})
             for (const double y : run(p, operation).y) CHECK(std::isnan(y));

@@ -171,7 +171,7 @@ class SharedStep {
 void check_parts(Layout layout, const std::vector<int64_t>& batches) {
   Case c = case_of({1, 0, 5, 9}, layout);
   for (const int64_t batch : batches) c.shape.n += batch;
-  c.relu = true;
+  c.activation = BNORM_RELU;
   Problem p(c);
   // Samples differ in their mean, so that those of the parts do.
   for (size_t i = 0; i < p.inputs().x.size(); ++i) {

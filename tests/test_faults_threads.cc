@@ -13,7 +13,7 @@ namespace {
 /// Large enough to be shared out; four blocks of the order of reduction.
 Case large_case(Layout layout) {
   Case c = case_of({1, 64, 33, 64}, layout);
-  c.relu = true;
+  c.activation = BNORM_RELU;
   return c;
 }
 

@@ -24,7 +24,7 @@ Case fenced(int64_t channels, int64_t spatial, Placement placement, size_t turn)
   c.param = turn % 7 < 2 ? BNORM_F64 : BNORM_F32;
   c.stats = turn % 2 == 0 ? BNORM_F64 : BNORM_F32;
   c.layout = kTaken[turn % 5];
-  c.relu = turn % 4 < 2;
+  c.activation = relu_if(turn % 4 < 2);
   c.residual = turn % 4 == 1;
   c.frozen = turn % 11 == 0;
   c.in_place = turn % 13 == 0;

@@ -49,7 +49,7 @@ TEST_CASE("semantics: one value per channel has variance 0 and gives activation(
       Case c = small({2, 1, 20, 1});
       c.mode = BNORM_RUNNING_SEQUENTIAL;
       c.residual = residual;
-      c.relu = relu;
+      c.activation = relu_if(relu);
       const Problem p(c);
       const Outputs out = train(p);
       for (size_t i = 0; i < out.y.size(); ++i) {
@@ -101,7 +101,7 @@ TEST_CASE("semantics: an empty call of a plan with a batch") {
 TEST_CASE("semantics: NaN and Inf stay in their channel and reach its outputs") {
   for (Case c : families())
     for (const double bad : {kNaN, kInf, -kInf}) {
-      c.relu = true;
+      c.activation = BNORM_RELU;
       const Problem good(c);
       Problem p(c);
       const int64_t channel = c.shape.c / 2;
@@ -128,7 +128,7 @@ TEST_CASE("semantics: NaN and Inf stay in their channel and reach its outputs") 
 
 TEST_CASE("semantics: inference keeps NaN through ReLU, and one element from the others") {
   for (Case c : families()) {
-    c.relu = true;
+    c.activation = BNORM_RELU;
     const Problem good(c);
     Problem p(c);
     const size_t at = p.inputs().x.size() / 2;
@@ -145,7 +145,7 @@ TEST_CASE("semantics: inference keeps NaN through ReLU, and one element from the
 
 TEST_CASE("semantics: NaN in dy stays in its channel; ReLU's mask keeps it where it passes") {
   for (Case c : families()) {
-    c.relu = true;
+    c.activation = BNORM_RELU;
     c.nulls = kNoScale | kNoShift;
     const Problem good(c);
     Problem p(c);

@@ -28,7 +28,7 @@ Case large_case() {
   Case c;
   c.shape = {1, 64, 33, 100};
   c.layout = Layout::kChannelsLast;
-  c.relu = true;
+  c.activation = BNORM_RELU;
   return c;
 }
 

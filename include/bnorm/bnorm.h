@@ -33,9 +33,9 @@
  *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
  *     Nothing outside the elements that geometry and strides name is read or written.
  *   - A tensor of no elements may be NULL.
- *   - Aliasing: an output tensor may be the very same tensor as an input of the call, with equal strides (y == x,
- *     dx == dy); otherwise no output overlaps another output or any input. What can be proved to overlap is refused.
- *     Parameters and statistics never overlap an output, running_* being in-out apart.
+ *   - Aliasing: an output tensor may be the very same tensor as an input of the call, with elements of equal size and
+ *     equal strides (y == x, dx == dy); otherwise no output overlaps another output or any input. What can be proved to
+ * overlap is refused. Parameters and statistics never overlap an output, running_* being in-out apart.
  *   - Same bits: for given inputs the outputs are the same to the last bit for any executor, thread count, ISA,
  *     strides, alignment, and whether done in one call or in parts (round to nearest, no flush to zero; sign and
  *     payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
@@ -151,14 +151,25 @@ enum {
   BNORM_TYPE_DEFAULT = 0, /**< see each field */
   BNORM_F32 = 1,
   BNORM_F64 = 2,
-  BNORM_BF16 = 3 /**< 16-bit brain float, held in uint16_t; data only, computed in f32, rounded to nearest even */
+  BNORM_BF16 = 3, /**< 16-bit brain float, held in uint16_t; computed in f32, rounded to nearest even */
+  BNORM_F16 = 4   /**< IEEE binary16, likewise */
 };
 
-/** Activation fused behind the normalization (and the residual). */
+/** Activation fused behind the normalization (and the residual). NaN stays NaN. Infinite z gives the limit. Errors of
+ *  those that take a function: docs/numerics.md, "Activations". */
 typedef int32_t bnorm_activation;
 enum {
   BNORM_IDENTITY = 0,
-  BNORM_RELU = 1 /**< z < 0 ? 0 : z, so NaN stays; derivative 0 at z <= 0 */
+  BNORM_RELU = 1,       /**< z < 0 ? 0 : z; derivative 0 at z <= 0 */
+  BNORM_CLIP = 2,       /**< z between clip_lower and clip_upper (0 and 6: ReLU6); derivative 0 on and beyond both */
+  BNORM_LEAKY_RELU = 3, /**< z < 0 ? z * leaky_slope : z; derivative leaky_slope at z <= 0 */
+  BNORM_ELU = 4,        /**< z > 0 ? z : elu_alpha * (exp(z) - 1); derivative elu_alpha * exp(z) at z <= 0 */
+  BNORM_SIGMOID = 5,    /**< 1 / (1 + exp(-z)) */
+  BNORM_TANH = 6,
+  BNORM_SILU = 7,       /**< z * sigmoid(z), also called swish */
+  BNORM_HARD_SWISH = 8, /**< z * clip(z + 3, 0, 6) / 6; derivative 0 at z <= -3, 1 at z >= 3 */
+  BNORM_GELU = 9,       /**< z * Phi(z), Phi the distribution function of N(0, 1): the form by erf */
+  BNORM_GELU_TANH = 10  /**< z * (1 + tanh(u)) / 2, u = sqrt(2 / pi) * (z + 0.044715 * z^3) */
 };
 
 /** How groups > 1 share running statistics. */
@@ -191,15 +202,17 @@ typedef struct bnorm_allocator {
 
 /** What to normalize, fixed in a plan. Start from BNORM_DESC_INIT; zero is the default of every other field. */
 typedef struct bnorm_desc {
-  uint32_t struct_size;  /**< sizeof(bnorm_desc) of the caller's header */
-  bnorm_type data_type;  /**< x, y, residual and their gradients: F32 (default), F64 or BF16 */
-  bnorm_type param_type; /**< scale, shift, running_*, dscale, dshift: F32 or F64; default F64 for F64 data else F32 */
-  bnorm_type stats_type; /**< saved mean and inv_std: F64 (default) or F32 (frameworks); they are used as rounded */
-  int64_t groups;        /**< G >= 0; INIT sets 1 */
-  int64_t batch;         /**< N >= 0: the largest batch of any call */
-  int64_t channels;      /**< C >= 0 */
-  int64_t spatial;       /**< S >= 0; INIT sets 1 */
-  bnorm_strides x;       /**< strides; likewise the next five, each of its own tensor */
+  uint32_t struct_size;   /**< sizeof(bnorm_desc) of the caller's header */
+  bnorm_type data_type;   /**< x, dx: F32 (default), F64, BF16 or F16 */
+  bnorm_type output_type; /**< y, residual, dy, dresidual; default data_type. F64 goes with F64 alone, others mix */
+  bnorm_type param_type;  /**< scale, shift, running_*, dscale, dshift: any; default F64 for F64 data else F32 */
+  bnorm_type stats_type;  /**< saved mean and inv_std: F64 (default) or F32 (frameworks); they are used as rounded */
+  int32_t channel_block;  /**< 0; blocked layouts are not supported yet */
+  int64_t groups;         /**< G >= 0; INIT sets 1 */
+  int64_t batch;          /**< N >= 0: the largest batch of any call */
+  int64_t channels;       /**< C >= 0 */
+  int64_t spatial;        /**< S >= 0; INIT sets 1 */
+  bnorm_strides x;        /**< strides; likewise the next five, each of its own tensor */
   bnorm_strides y;
   bnorm_strides residual;
   bnorm_strides dx;
@@ -213,7 +226,11 @@ typedef struct bnorm_desc {
   int32_t frozen;           /**< 1: backward is that of bnorm_infer (running statistics), 0: that of bnorm_train */
   int32_t guard;            /**< 1: channels whose batch mean or variance is not finite in param_type keep their
                                  running_*, and the call returns BNORM_NONFINITE */
-  int32_t channel_block;    /**< 0; blocked layouts are not supported yet */
+  int32_t reserved;         /**< 0 */
+  double clip_lower;        /**< of BNORM_CLIP, finite; INIT sets 0 */
+  double clip_upper;        /**< of BNORM_CLIP, finite, > clip_lower; INIT sets 6 */
+  double leaky_slope;       /**< of BNORM_LEAKY_RELU, finite, > 0 (for 0: BNORM_RELU); INIT sets 0.01 */
+  double elu_alpha;         /**< of BNORM_ELU, finite, >= 0; INIT sets 1 */
   double epsilon;           /**< finite, >= 0, literal; INIT sets 1e-5 */
   double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
@@ -221,11 +238,12 @@ typedef struct bnorm_desc {
 } bnorm_desc;
 #define BNORM_STRIDES_PACKED \
   { 0, 0, 0, 0 }
-#define BNORM_DESC_INIT                                                                                                \
-  {                                                                                                                    \
-    (uint32_t)sizeof(bnorm_desc), BNORM_F32, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, 1, 0, 0, 1, BNORM_STRIDES_PACKED, \
-        BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED,  \
-        BNORM_IDENTITY, 0, BNORM_RUNNING_UNSET, 0, 0, 0, 0, 0, 1e-5, 0.1, NULL                                         \
+#define BNORM_DESC_INIT                                                                                              \
+  {                                                                                                                  \
+    (uint32_t)sizeof(bnorm_desc), BNORM_F32, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, 0, 1, 0, 0, \
+        1, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED,                   \
+        BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_IDENTITY, 0, BNORM_RUNNING_UNSET, 0, 0, 0, 0, 0, 0.0, 6.0, \
+        0.01, 1.0, 1e-5, 0.1, NULL                                                                                   \
   }
 
 /** Memory layouts that bnorm_desc_set_layout knows. Packed, in the order of the letters; G is outermost. */
@@ -304,7 +322,7 @@ typedef struct bnorm_infer_args {
   int64_t batch;     /**< <= the plan's, or BNORM_PLAN_BATCH */
   const void* x;
   const void* residual;     /**< required if desc.residual_added, else NULL */
-  void* y;                  /**< may be x or residual with equal strides */
+  void* y;                  /**< may be residual, or x of equal size, with equal strides */
   const void* scale;        /**< [C or G][C], NULL: 1 */
   const void* shift;        /**< [C or G][C], NULL: 0 */
   const void* running_mean; /**< [C], or [G][C] for BNORM_RUNNING_PER_GROUP; required */
@@ -363,7 +381,10 @@ typedef struct bnorm_backward_args {
   int64_t batch;
   const void* x; /**< the forward input; may be NULL if frozen, dscale and dshift are NULL, and z is not needed
                     (identity) or found from y (residual_added) */
-  const void* y; /**< the forward output: required if desc.residual_added with an activation, else unused */
+  const void* y; /**< the forward output: required if desc.residual_added with an activation whose derivative it tells
+                    (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh), else unused */
+  const void* residual; /**< as in the forward call: required if desc.residual_added with one of the other activations,
+                           else unused */
   const void* dy;
   const void* scale; /**< as in the forward call */
   const void* shift; /**< as in the forward call; read only to find z again */
@@ -371,7 +392,7 @@ typedef struct bnorm_backward_args {
   const void* inv_std;
   const void* running_mean; /**< frozen: as in bnorm_infer, required; else NULL */
   const void* running_var;
-  void* dx;        /**< NULL: not wanted; may be dy or x with equal strides */
+  void* dx;        /**< NULL: not wanted; may be x, or dy of equal size, with equal strides */
   void* dresidual; /**< NULL: not wanted (NULL unless residual_added); may be dy with equal strides */
   void* dscale;    /**< [C or G][C] of param_type, overwritten; NULL: not wanted */
   void* dshift;
@@ -383,11 +404,12 @@ typedef struct bnorm_backward_args {
 #define BNORM_BACKWARD_ARGS_INIT                                                                                      \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL                                                                   \
+        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL                                                             \
   }
 
-/** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. z is found again from x, or its sign from y where a
- *  residual was added. M = 0: dscale = dshift = 0. Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
+/** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
+ *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0. Numerics: sums in f64; dx =
+ * dz*gain + (x - center)*slope + bias. */
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------- 5. Prepared inference -- */

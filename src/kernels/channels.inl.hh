@@ -71,74 +71,127 @@ static void running_entry(double count, bool biased, const double* mean, const d
   }
 }
 
-template <class P>
-static void blend(double factor, const double* entry, void* running, int64_t channels) {
-  P* __restrict const values = static_cast<P*>(running);
-  if (factor == 0) return;
-  for (int64_t c = 0; c < channels; ++c) {
-    const double old = static_cast<double>(values[c]);
-    values[c] = static_cast<P>(factor == 1 ? entry[c] : old + factor * (entry[c] - old));
-  }
-}
-
-// Channels taken at a time, so that what stands for parameters that were not given fits on the stack.
+// Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on
+// the stack.
 constexpr int64_t kParams = 64;
 
-/// `count` parameters from channel c on; where there are none, `otherwise`, which `filled` has room for.
-template <class P>
-static inline const P* params_at(const void* values, int64_t c, int64_t count, P otherwise, P* filled) {
-  if (values) return static_cast<const P*>(values) + c;
-  for (int64_t i = 0; i < count; ++i) filled[i] = otherwise;
-  return filled;
+// Not inlined: rare, and large.
+static __attribute__((noinline)) void load_halves(const void* values, ElementType type, int64_t c, int64_t count,
+                                                  float* to) {
+  const MixedPointer from = {static_cast<char*>(const_cast<void*>(values)), type};
+  for (int64_t i = 0; i < count; i += kStrip) Element<Mixed>::load_first(from + (c + i), count - i).store(to + i);
+}
+static __attribute__((noinline)) void store_halves(void* values, ElementType type, int64_t c, int64_t count,
+                                                   const float* from) {
+  const MixedPointer to = {static_cast<char*>(values), type};
+  for (int64_t i = 0; i < count; i += kStrip)
+    Element<Mixed>::store_first(to + (c + i), Lanes<float>::load(from + i), count - i);
 }
 
-/// Calls body(c, count, scale, shift) for runs of channels, with the parameters of channel c + i at [i].
-template <class P, class Body>
-static inline void each_params(const Affine& affine, int64_t channels, Body body) {
-  P ones[kParams], zeros[kParams];
-  for (int64_t c = 0; c < channels; c += kParams) {
-    const int64_t count = channels - c < kParams ? channels - c : kParams;
-    body(c, count, params_at<P>(affine.scale, c, count, 1, ones), params_at<P>(affine.shift, c, count, 0, zeros));
+/// `count` parameters from channel c on in their working type; where there are none, `otherwise`. `room` holds kParams.
+template <class W>
+static inline const W* params_at(const void* values, ElementType type, int64_t c, int64_t count, W otherwise, W* room) {
+  const bool is_working_type = type == (sizeof(W) == sizeof(float) ? kF32 : kF64);
+  if (values && is_working_type) return static_cast<const W*>(values) + c;
+  if (!values)
+    for (int64_t i = 0; i < count; ++i) room[i] = otherwise;
+  else if constexpr (sizeof(W) == sizeof(float))
+    load_halves(values, type, c, count, room);
+  return room;
+}
+
+/// Calls body(values) with `count` parameters from channel c on in their working type, for it to update; `writes_all`:
+/// whatever they were.
+template <class W, class Body>
+static inline void update_params(void* values, ElementType type, int64_t c, int64_t count, bool writes_all, Body body) {
+  if constexpr (sizeof(W) == sizeof(float))
+    if (type != kF32) {
+      W room[kParams] = {};
+      if (!writes_all) load_halves(values, type, c, count, room);
+      body(room);
+      return store_halves(values, type, c, count, room);
+    }
+  body(static_cast<W*>(values) + c);
+}
+
+/// Calls body(c, count) for runs of channels.
+template <class Body>
+static inline void each_params(int64_t channels, Body body) {
+  for (int64_t c = 0; c < channels; c += kParams) body(c, channels - c < kParams ? channels - c : kParams);
+}
+
+template <class W>
+static void load_params(const void* values, ElementType type, int64_t c, double* to, int64_t channels) {
+  each_params(channels, [&](int64_t some, int64_t count) {
+    W room[kParams];
+    const W* const from = params_at<W>(values, type, c + some, count, 0, room);
+    for (int64_t i = 0; i < count; ++i) to[some + i] = static_cast<double>(from[i]);
+  });
+}
+
+template <class W>
+static void blend(double factor, const double* entry, void* running, ElementType type, int64_t channels) {
+  if (factor == 0) return;
+  each_params(channels, [&](int64_t c, int64_t count) {
+    update_params<W>(running, type, c, count, false, [&](W* __restrict values) {
+      for (int64_t i = 0; i < count; ++i) {
+        const double old = static_cast<double>(values[i]);
+        values[i] = static_cast<W>(factor == 1 ? entry[c + i] : old + factor * (entry[c + i] - old));
+      }
+    });
+  });
+}
+
+template <class W, class A>
+static inline void make_saved_coefficients(const double* __restrict mean, const double* __restrict inv_std,
+                                           const W* __restrict scale, const W* __restrict shift, A* __restrict center,
+                                           A* __restrict gain, A* __restrict offset, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double m = mean[i];
+    const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<double>(scale[i]) * inv_std[i]);
+    center[i] = m_a;
+    gain[i] = k;
+    offset[i] = static_cast<A>(static_cast<double>(shift[i]) - (m - static_cast<double>(m_a)) * static_cast<double>(k));
   }
 }
 
-template <class P, class A>
+template <class W, class A>
 static void prepare_saved(const double* mean, const double* inv_std, const Affine& affine, void* const* coefficient,
                           int64_t channels) {
-  A* __restrict const center = static_cast<A*>(coefficient[kCenter]);
-  A* __restrict const gain = static_cast<A*>(coefficient[kGain]);
-  A* __restrict const offset = static_cast<A*>(coefficient[kOffset]);
-  each_params<P>(affine, channels, [=](int64_t c, int64_t count, const P* scale, const P* shift) {
-    for (int64_t i = 0; i < count; ++i) {
-      const double m = mean[c + i];
-      const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<double>(scale[i]) * inv_std[c + i]);
-      center[c + i] = m_a;
-      gain[c + i] = k;
-      offset[c + i] =
-          static_cast<A>(static_cast<double>(shift[i]) - (m - static_cast<double>(m_a)) * static_cast<double>(k));
-    }
+  each_params(channels, [&](int64_t c, int64_t count) {
+    W room[2][kParams];
+    make_saved_coefficients(mean + c, inv_std + c, params_at<W>(affine.scale, affine.type, c, count, 1, room[0]),
+                            params_at<W>(affine.shift, affine.type, c, count, 0, room[1]),
+                            static_cast<A*>(coefficient[kCenter]) + c, static_cast<A*>(coefficient[kGain]) + c,
+                            static_cast<A*>(coefficient[kOffset]) + c, count);
   });
 }
 
 /// 1 / sqrt in f32 where both types are f32, else in f64.
-template <class P, class A>
+template <class W, class A, class Wide>
+static inline void make_running_coefficients(const W* __restrict mean, const W* __restrict var, Wide epsilon,
+                                             const W* __restrict scale, const W* __restrict shift, A* __restrict center,
+                                             A* __restrict gain, A* __restrict offset, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const Wide m = mean[i], inv_std = inverse_std(static_cast<Wide>(var[i]), epsilon);
+    const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<Wide>(scale[i]) * inv_std);
+    center[i] = m_a;
+    gain[i] = k;
+    offset[i] = static_cast<A>(static_cast<Wide>(shift[i]) - (m - static_cast<Wide>(m_a)) * static_cast<Wide>(k));
+  }
+}
+
+template <class W, class A>
 static void prepare_running(const void* mean, const void* var, double epsilon, const Affine& affine,
                             void* const* coefficient, int64_t channels) {
-  using Wide = decltype(P() + A());
-  A* __restrict const center = static_cast<A*>(coefficient[kCenter]);
-  A* __restrict const gain = static_cast<A*>(coefficient[kGain]);
-  A* __restrict const offset = static_cast<A*>(coefficient[kOffset]);
-  const P* const means = static_cast<const P*>(mean);
-  const P* const vars = static_cast<const P*>(var);
-  const Wide wide_epsilon = static_cast<Wide>(epsilon);
-  each_params<P>(affine, channels, [=](int64_t c, int64_t count, const P* scale, const P* shift) {
-    for (int64_t i = 0; i < count; ++i) {
-      const Wide m = means[c + i], inv_std = inverse_std(static_cast<Wide>(vars[c + i]), wide_epsilon);
-      const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<Wide>(scale[i]) * inv_std);
-      center[c + i] = m_a;
-      gain[c + i] = k;
-      offset[c + i] = static_cast<A>(static_cast<Wide>(shift[i]) - (m - static_cast<Wide>(m_a)) * static_cast<Wide>(k));
-    }
+  using Wide = decltype(W() + A());
+  each_params(channels, [&](int64_t c, int64_t count) {
+    W room[4][kParams];
+    make_running_coefficients(
+        params_at<W>(mean, affine.type, c, count, 0, room[0]), params_at<W>(var, affine.type, c, count, 0, room[1]),
+        static_cast<Wide>(epsilon), params_at<W>(affine.scale, affine.type, c, count, 1, room[2]),
+        params_at<W>(affine.shift, affine.type, c, count, 0, room[3]), static_cast<A*>(coefficient[kCenter]) + c,
+        static_cast<A*>(coefficient[kGain]) + c, static_cast<A*>(coefficient[kOffset]) + c, count);
   });
 }
 
@@ -160,18 +213,23 @@ static void prepare_gradient(double count, const double* mean, const double* inv
   }
 }
 
-template <class P>
+template <class W>
 static void param_gradients(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
-                            const double* inv_std, void* dscale, void* dshift, int64_t channels) {
-  for (int64_t c = 0; c < channels; c += kParams) {
-    const int64_t count = channels - c < kParams ? channels - c : kParams;
+                            const double* inv_std, void* dscale, void* dshift, ElementType type, int64_t channels) {
+  each_params(channels, [&](int64_t c, int64_t count) {
     double scale[kParams] = {}, shift[kParams] = {};
     for (int64_t g = 0; g < groups; ++g)
       for (int64_t i = 0; i < count; ++i) {
         shift[i] += sum_dz[g * stride + c + i];
         scale[i] += sum_dz_x[g * stride + c + i] * inv_std[g * channels + c + i];
       }
-    for (int64_t i = 0; dscale && i < count; ++i) static_cast<P*>(dscale)[c + i] = static_cast<P>(scale[i]);
-    for (int64_t i = 0; dshift && i < count; ++i) static_cast<P*>(dshift)[c + i] = static_cast<P>(shift[i]);
-  }
+    const auto store = [&](void* to, const double* __restrict sums) {
+      if (!to) return;
+      update_params<W>(to, type, c, count, true, [&](W* __restrict values) {
+        for (int64_t i = 0; i < count; ++i) values[i] = static_cast<W>(sums[i]);
+      });
+    };
+    store(dscale, scale);
+    store(dshift, shift);
+  });
 }

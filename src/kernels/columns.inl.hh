@@ -15,12 +15,12 @@ static_assert(kPatternLanes >= kTileLanes && kTileLanes >= kOctet * kNarrowChann
 static const double kNoSums[2 * kTileLanes] = {};
 
 /// How lanes, channels and positions map onto each other in one family.
-template <Family family>
 struct LaneMap {
   const Order& order;
+  Family family;
   int64_t channels;
 
-  explicit LaneMap(const Tile& t) : order(t.order), channels(t.channels) {}
+  explicit LaneMap(const Tile& t) : order(t.order), family(t.family), channels(t.channels) {}
 
   int64_t octet_positions() const { return order.spatial > kOctet ? kOctet : order.octet_samples * order.spatial; }
   int64_t classes() const {
@@ -41,6 +41,12 @@ struct LaneMap {
     if (family == kColumnsNarrow) return octet_positions() * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
   }
+  /// The same of maps.
+  int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? kTileLanes / order.spatial : all; }
+  int64_t mapped_lanes(int64_t tile_channels) const {
+    if (family == kColumnsNarrow) return kStrip * channels;
+    return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
+  }
   int64_t class_slots() const { return octet_positions() / classes(); }
   /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class.
   int64_t slot_at(int64_t slot, int64_t stride) const {
@@ -51,10 +57,10 @@ struct LaneMap {
 };
 
 /// The channels' values by lane, zeros up to a multiple of 16.
-template <class V, Family family>
-static inline const V* spread(const V* from, V* to, const LaneMap<family>& map, int64_t lanes) {
-  const int64_t period = family == kColumnsNarrow ? map.channels : lanes;
-  const int64_t positions = family == kColumnsPlanar ? map.order.spatial : 1;
+template <class V>
+static inline const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
+  const int64_t period = map.family == kColumnsNarrow ? map.channels : lanes;
+  const int64_t positions = map.family == kColumnsPlanar ? map.order.spatial : 1;
   int64_t l = 0;
   for (int64_t j = 0; l < lanes && l < period; ++j)
     for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
@@ -67,14 +73,14 @@ static inline const V* spread(const V* from, V* to, const LaneMap<family>& map, 
 }
 
 /// Coefficient arrays in lane order, the first lane being channel c's. In channels-last they lie so already.
-template <class Op, Family family>
+template <class Op>
 struct LaneArrays {
   using A = typename Op::A;
   A value[kCoefficients][kPatternLanes];
   CoefficientArrays<A> arrays;
 
-  LaneArrays(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {
-    if constexpr (family != kColumns)
+  LaneArrays(const Tile& t, const LaneMap& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {
+    if (map.family != kColumns)
       each<Op::coefficient_begin, Op::coefficient_end>(
           [&](auto k) { arrays.value[k] = spread(arrays.value[k], value[k], map, lanes); });
   }
@@ -89,12 +95,12 @@ struct LaneGroups {
 };
 
 /// The pivots of a tile in lane order, and the groups of lanes without and with any.
-template <class Op, Family family>
+template <class Op>
 struct LanePivots {
   double lane[kTileLanes];
   LaneGroups raw, centered;
 
-  LanePivots(const double* pivot, bool any, const LaneMap<family>& map, int64_t lanes) {
+  LanePivots(const double* pivot, bool any, const LaneMap& map, int64_t lanes) {
     if (any) spread(pivot, lane, map, lanes);
     for (int64_t l = 0; l < lanes; l += 16) {
       int64_t found = Op::always_centered;
@@ -121,28 +127,29 @@ struct LaneSums {
 };
 
 /// Where the rows of a quad lie: that of class k in octet j is class_offset[k] + j * octet_offset behind the first.
-template <class Op, Family family>
+template <class Op>
 struct QuadRows {
-  using T = typename Op::Type;
+  using E = Element<typename Op::Type>;
   static constexpr int reads = Op::read_count;
 
-  const LaneMap<family>& map;
+  const LaneMap& map;
   const View* view[reads];
   int64_t channel, lanes;
   int64_t class_offset[reads][kOctet], octet_offset[reads];
-  const T* base[reads];  // first element of the quad
+  From<Op> base[reads];  // first element of the quad
   int64_t octets;        // that hold every class
   int64_t rest;          // classes of the octet behind them
   int64_t rest_lanes;    // of that octet's row
 
-  QuadRows(const Tile& t, const LaneMap<family>& m, int64_t first_channel, int64_t tile_lanes)
+  QuadRows(const Tile& t, const LaneMap& m, int64_t first_channel, int64_t tile_lanes)
       : map(m), channel(first_channel), lanes(tile_lanes) {
     const Order& o = map.order;
     for (int r = 0; r < reads; ++r) {
       const View& v = *(view[r] = &t.tensor[Op::reads[r]]);
       for (int64_t k = 0; k < map.classes(); ++k) {
-        const int64_t n = o.octet_samples == 0 ? 0 : (family == kColumnsPlanar ? k : k / o.spatial);
-        class_offset[r][k] = n * v.n + (family == kColumnsPlanar ? 0 : k - n * o.spatial) * v.s;
+        const bool planar = map.family == kColumnsPlanar;
+        const int64_t n = o.octet_samples == 0 ? 0 : (planar ? k : k / o.spatial);
+        class_offset[r][k] = n * v.n + (planar ? 0 : k - n * o.spatial) * v.s;
       }
       octet_offset[r] = o.octet_samples == 0 ? kOctet * v.s : o.octet_samples * v.n;
     }
@@ -152,7 +159,7 @@ struct QuadRows {
   int64_t go_to(int64_t strip, int64_t end) {
     const Order& o = map.order;
     const auto [n, s] = strip_position(o, strip);
-    for (int r = 0; r < reads; ++r) base[r] = at<T>(*view[r], n, channel, s);
+    for (int r = 0; r < reads; ++r) base[r] = E::at(*view[r], n, channel, s);
     const int64_t most = end - strip < kQuadStrips ? end - strip : kQuadStrips;
     const int64_t strip_samples = 2 * o.octet_samples, samples = o.batch - n;
     if (o.octet_samples == 0) {
@@ -171,37 +178,41 @@ struct QuadRows {
     const int64_t octet = map.octet_positions();
     octets = positions / octet;
     const int64_t left = positions - octets * octet;
-    rest = family == kColumnsPlanar ? left / map.order.spatial : (family == kColumnsNarrow ? left > 0 : left);
-    rest_lanes = family == kColumnsNarrow ? left * map.channels : lanes;
+    rest = map.family == kColumnsPlanar ? left / map.order.spatial : (map.family == kColumnsNarrow ? left > 0 : left);
+    rest_lanes = map.family == kColumnsNarrow ? left * map.channels : lanes;
   }
+};
+
+/// What a quad is added under: coefficients and pivots by lane.
+template <class Op>
+struct LaneContext {
+  const CoefficientArrays<typename Op::A>& arrays;
+  const typename Op::Form& form;
+  const double* pivot;
 };
 
 /// Adds the rows of class k to the sums of 16 lanes from l on. Unless `full`, rows may lack some of the lanes: those
 /// count 0, as do their pivots.
-template <class Op, Family family, bool centered, bool full>
-static inline BNORM_IN_LOOP void add_rows(const QuadRows<Op, family>& quad, int64_t k, int64_t l,
-                                          const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
-                                          double* first, double* second) {
-  using In = Input<typename Op::Type>;
-  constexpr int reads = Op::read_count;
+template <class Op, bool centered, bool full>
+static inline BNORM_IN_LOOP void add_rows(const QuadRows<Op>& quad, int64_t k, int64_t l,
+                                          const LaneContext<Op>& context, double* first, double* second) {
   constexpr bool exact = Op::template exact<centered>;
   const int64_t left = quad.lanes - l;
-  const auto coefficients = load_coefficients<Op>(arrays, l, full ? 16 : left);
-  const auto pivots = Lanes<double>::load(pivot);
+  const auto coefficients = load_coefficients<Op>(context.arrays, l, full ? 16 : left);
+  const auto pivots = Lanes<double>::load(context.pivot + l);
   const auto terms = [&](int64_t octet) BNORM_IN_LOOP {
-    In in[reads];
-    const int64_t width = octet < quad.octets ? left : quad.rest_lanes - l;
-    each<0, reads>([&](auto r) BNORM_IN_LOOP {
-      const auto* const from = quad.base[r] + quad.class_offset[r][k] + l + octet * quad.octet_offset[r];
-      in[r] = full ? In::load(from) : In::load_first(from, width);
+    From<Op> from[Op::read_count];
+    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
+      from[r] = quad.base[r] + (quad.class_offset[r][k] + l + octet * quad.octet_offset[r]);
     });
-    const auto a = Op::template terms<centered>(in, coefficients, pivots);
-    return family == kColumnsNarrow && !full ? keep<centered>(a, width, width - 8) : a;
+    const int64_t width = octet < quad.octets ? left : quad.rest_lanes - l;
+    const auto a = Op::template terms<centered>(Operands<Op, full>{from, 0, width}, coefficients, context.form, pivots);
+    return full ? a : keep<Op, centered>(a, width, width - 8);
   };
   // From the first term, not from +0: a quad may be -0 here. The block's sums start at +0 and so never are.
   auto sums = Sums<Lanes<double>>::of(terms(0));
   const int64_t rows = quad.rows(k);
-  if (rows == 2 * kQuadStrips)
+  if (Op::unrolled && rows == 2 * kQuadStrips)
     each<1, 2 * kQuadStrips>([&](auto octet) BNORM_IN_LOOP { sums.template grow<exact>(terms(octet)); });
   else
     for (int64_t octet = 1; octet < rows; ++octet) sums.template grow<exact>(terms(octet));
@@ -211,34 +222,33 @@ static inline BNORM_IN_LOOP void add_rows(const QuadRows<Op, family>& quad, int6
 }
 
 /// Adds all rows of a quad, in some groups of lanes.
-template <class Op, Family family, bool centered>
-static inline void add_quad(const QuadRows<Op, family>& quad, const CoefficientArrays<typename Op::A>& arrays,
-                            const double* pivot, const LaneGroups& groups, LaneSums& sums) {
-  const int64_t full = family == kColumnsNarrow && quad.rest > 0 ? quad.rest_lanes : quad.lanes;
+template <class Op, bool centered>
+static inline void add_quad(const QuadRows<Op>& quad, const LaneContext<Op>& context, const LaneGroups& groups,
+                            LaneSums& sums) {
+  const int64_t full = quad.map.family == kColumnsNarrow && quad.rest > 0 ? quad.rest_lanes : quad.lanes;
   for (int64_t k = 0; k < (quad.octets > 0 ? quad.map.classes() : quad.rest); ++k) {
     double* const first = sums.first + k * sums.stride;
     double* const second = sums.second + k * sums.stride;
     for (int64_t i = 0; i < groups.count; ++i) {
       const int64_t l = groups.first[i];
       if (l + 16 <= full)
-        add_rows<Op, family, centered, true>(quad, k, l, arrays, pivot + l, first + l, second + l);
+        add_rows<Op, centered, true>(quad, k, l, context, first + l, second + l);
       else
-        add_rows<Op, family, centered, false>(quad, k, l, arrays, pivot + l, first + l, second + l);
+        add_rows<Op, centered, false>(quad, k, l, context, first + l, second + l);
     }
   }
 }
 
 /// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
-template <Family family>
-static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int64_t slots, int64_t stride,
-                              const double* sums, double* result) {
+static inline void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride, const double* sums,
+                              double* result) {
   const double* slot[kOctet];
   for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < slots ? sums + map.slot_at(i, stride) : kNoSums;
   const auto fold = [&](auto value_at) {
     return tree_sum(value_at(slot[0]), value_at(slot[1]), value_at(slot[2]), value_at(slot[3]), value_at(slot[4]),
                     value_at(slot[5]), value_at(slot[6]), value_at(slot[7]));
   };
-  if constexpr (family == kColumnsPlanar) {
+  if (map.family == kColumnsPlanar) {
     for (int64_t j = 0; j < channels; ++j) result[j] = fold([&](const double* p) { return p[j * map.order.spatial]; });
   } else {
     for (int64_t j = 0; j < channels; j += 16)
@@ -248,39 +258,39 @@ static inline void fold_slots(const LaneMap<family>& map, int64_t channels, int6
 }
 
 /// Adds the strips [begin, end) in some groups of lanes.
-template <class Op, Family family, bool centered>
-static inline void add_block(QuadRows<Op, family>& quad, int64_t begin, int64_t end,
-                             const CoefficientArrays<typename Op::A>& arrays, const double* pivot,
+template <class Op, bool centered>
+static inline void add_block(QuadRows<Op>& quad, int64_t begin, int64_t end, const LaneContext<Op>& context,
                              const LaneGroups& groups, LaneSums& sums) {
   for (int64_t strips = 0; groups.count > 0 && begin < end; begin += strips) {
     strips = quad.go_to(begin, end);
-    add_quad<Op, family, centered>(quad, arrays, pivot, groups, sums);
+    add_quad<Op, centered>(quad, context, groups, sums);
   }
 }
 
 /// Reduces one block for the channels [c, c + channels), one tile of lanes.
-template <class Op, Family family>
-static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_t c, int64_t channels, int64_t b,
-                               const LaneArrays<Op, family>& coefficients) {
+template <class Op>
+static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int64_t channels, int64_t b,
+                               const LaneArrays<Op>& coefficients, const typename Op::Form& form) {
   const int64_t lanes = map.tile_lanes(channels), strips = strip_count(t.order);
   const int64_t begin = b * kBlockStrips, end = begin + kBlockStrips < strips ? begin + kBlockStrips : strips;
   const int64_t positions = block_length(t.order, b);
   const auto count = static_cast<double>(positions);
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
-  QuadRows<Op, family> quad(t, map, c, lanes);
+  QuadRows<Op> quad(t, map, c, lanes);
   const int64_t classes = map.classes_in(positions);
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
   double pivot[kTileLanes];
   bool any = Op::first_pivots(t, c, channels, b, pivot);
   for (bool again = false;; again = true) {
-    const LanePivots<Op, family> pivots(pivot, any, map, lanes);
+    const LanePivots<Op> pivots(pivot, any, map, lanes);
+    const LaneContext<Op> context = {coefficients.arrays, form, pivots.lane};
     if (!again) sums.clear(pivots.raw, classes);
     sums.clear(pivots.centered, classes);
     if constexpr (!Op::always_centered)
-      if (!again) add_block<Op, family, false>(quad, begin, end, coefficients.arrays, pivots.lane, pivots.raw, sums);
-    add_block<Op, family, true>(quad, begin, end, coefficients.arrays, pivots.lane, pivots.centered, sums);
+      if (!again) add_block<Op, false>(quad, begin, end, context, pivots.raw, sums);
+    add_block<Op, true>(quad, begin, end, context, pivots.centered, sums);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.first, first);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.second, second);
     Op::finish(t, c, count, pivot, first, second, channels);
@@ -290,14 +300,15 @@ static inline void reduce_tile(const Tile& t, const LaneMap<family>& map, int64_
   }
 }
 
-template <class Op, Family family>
+template <class Op>
 BNORM_FLAT void reduce_columns(const Tile& t) {
-  const LaneMap<family> map(t);
+  const LaneMap map(t);
+  const typename Op::Form form(*t.form);
   const int64_t step = map.tile_channels();
   for (int64_t c = t.c0; c < t.c1; c += step) {
     const int64_t channels = t.c1 - c < step ? t.c1 - c : step;
-    const LaneArrays<Op, family> coefficients(t, map, c, map.tile_lanes(channels));
-    for (int64_t b = t.b0; b < t.b1; ++b) reduce_tile<Op>(t, map, c, channels, b, coefficients);
+    const LaneArrays<Op> coefficients(t, map, c, map.tile_lanes(channels));
+    for (int64_t b = t.b0; b < t.b1; ++b) reduce_tile<Op>(t, map, c, channels, b, coefficients, form);
   }
 }
 
@@ -306,66 +317,67 @@ BNORM_FLAT void reduce_columns(const Tile& t) {
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128;
 
-/// `rows` rows of `lanes` lanes, `stride` apart, under the same coefficients.
+/// From a row to the next in every tensor: some strides, or (NULL) elements.
+struct RowStep {
+  int64_t View::*stride;
+  int64_t times;
+
+  template <class Op>
+  void take(Cursor<Op>& row, const Tile& t) const {
+    if (stride)
+      row.advance(t, stride, times);
+    else
+      row.advance(times);
+  }
+};
+
+/// `rows` rows of `lanes` lanes under the same coefficients.
 template <class Op>
-static inline void map_lane_rows(const Tile& t, Cursor<Op> row, int64_t View::*stride, int64_t rows, int64_t lanes,
-                                 const CoefficientArrays<typename Op::A>& arrays) {
+static __attribute__((flatten, noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep step, int64_t rows,
+                                                             int64_t lanes,
+                                                             const CoefficientArrays<typename Op::A>& arrays) {
+  const typename Op::Form form(*t.form);
   const auto coefficients = [&](int64_t l) { return load_coefficients<Op>(arrays, l, lanes - l); };
   const bool joins = !t.stream && lanes <= kMappedLanes;
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
-    for (int64_t l = 0; joins && l < lanes; l += 16) {
+    for (int64_t l = 0; joins && l < lanes; l += kStrip) {
       const auto k = coefficients(l);
       Cursor<Op> part = row;
-      for (int64_t i = 0; i < joined; ++i, part.advance(t, stride)) {
-        if (lanes - l >= 16)
-          map_full<Op, false>(part.from, part.to, l, k);
+      for (int64_t i = 0; i < joined; ++i, step.take(part, t)) {
+        if (lanes - l >= kStrip)
+          map_strip<Op, true>(part.from, part.to, l, kStrip, k, form);
         else
-          map_part<Op>(part.from, part.to, l, lanes - l, k);
+          map_strip<Op, false>(part.from, part.to, l, lanes - l, k, form);
       }
     }
-    if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients);
-    for (int64_t i = 0; i < joined; ++i) row.advance(t, stride);
+    if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients, form);
+    for (int64_t i = 0; i < joined; ++i) step.take(row, t);
   }
 }
 
-/// Channels-last: row by row through memory.
+/// Row by row through memory: of a tile of channels; narrow, of 16 positions, the last of fewer.
 template <class Op>
-BNORM_FLAT void map_columns(const Tile& t) {
-  const int64_t lanes = t.c1 - t.c0;
-  const LaneMap<kColumns> map(t);
-  const LaneArrays<Op, kColumns> coefficients(t, map, t.c0, lanes);
-  // With one position a sample, samples are rows of a single run.
-  const bool dense = t.order.spatial == 1;
-  const Position begin = dense ? Position{0, t.begin} : first_position(t);
-  each_run(dense ? t.end : t.order.spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
-    const Cursor<Op> row(t, dense ? s0 : n, t.c0, dense ? 0 : s0);
-    map_lane_rows(t, row, dense ? &View::n : &View::s, s1 - s0, lanes, coefficients.arrays);
-  });
-}
-
-/// Narrow channels-last: one run of memory under a pattern of 16 positions x C coefficients.
-template <class Op>
-static void map_columns_narrow(const Tile& t) {
-  const LaneMap<kColumnsNarrow> map(t);
-  const int64_t pattern = 16 * t.channels;
-  const LaneArrays<Op, kColumnsNarrow> coefficients(t, map, 0, pattern);
-  const int64_t count = (t.end - t.begin) * t.channels;
+static void map_columns(const Tile& t) {
+  const LaneMap map(t);
+  const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
   const Position begin = first_position(t);
-  Cursor<Op> run(t, begin.n, 0, begin.s);
-  for (int64_t i = 0; i < count; i += pattern, run.advance(pattern))
-    map_run<Op>(run.from, run.to, count - i < pattern ? count - i : pattern, t.stream,
-                [&](int64_t l) { return load_coefficients<Op>(coefficients.arrays, l, pattern - l); });
-}
-
-/// Planar with few positions: sample by sample under a tile of (channel, position) coefficients.
-template <class Op>
-static void map_columns_planar(const Tile& t) {
-  const LaneMap<kColumnsPlanar> map(t);
-  const int64_t spatial = t.order.spatial, step = map.tile_channels(), n = t.begin / spatial;
-  for (int64_t c = t.c0; c < t.c1; c += step) {
-    const int64_t lanes = (t.c1 - c < step ? t.c1 - c : step) * spatial;
-    const LaneArrays<Op, kColumnsPlanar> coefficients(t, map, c, lanes);
-    map_lane_rows(t, Cursor<Op>(t, n, c, 0), &View::n, t.end / spatial - n, lanes, coefficients.arrays);
+  for (int64_t c = t.c0; c < t.c1; c += tile) {
+    const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = map.mapped_lanes(channels);
+    const LaneArrays<Op> coefficients(t, map, c, lanes);
+    const auto map_rows_at = [&](int64_t n, int64_t s, RowStep step, int64_t rows, int64_t row_lanes) {
+      if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, coefficients.arrays);
+    };
+    if (map.family == kColumns && spatial > 1) {
+      each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
+        map_rows_at(n, s0, {&View::s, 1}, s1 - s0, lanes);
+      });
+    } else if (map.family == kColumnsNarrow) {
+      const int64_t rows = (t.end - t.begin) / kStrip, rest = t.end - t.begin - rows * kStrip, last = t.end - rest;
+      map_rows_at(begin.n, begin.s, {nullptr, lanes}, rows, lanes);
+      map_rows_at(last / spatial, last % spatial, {nullptr, lanes}, rest > 0, rest * channels);
+    } else {
+      map_rows_at(begin.n, 0, {&View::n, 1}, t.end / spatial - begin.n, lanes);
+    }
   }
 }

@@ -10,5 +10,6 @@
 #include "columns.inl.hh"
 #include "scattered.inl.hh"
 #include "channels.inl.hh"
+#include "activations.inl.hh"
 #include "table.inl.hh"
 // clang-format on

@@ -70,6 +70,8 @@ struct Pair {
   static Pair exact_product_plus(const Pair& a, const Pair& b, const Pair& c) {
     return {Half::exact_product_plus(a.lo, b.lo, c.lo), Half::exact_product_plus(a.hi, b.hi, c.hi)};
   }
+  Pair at_least(const Pair& bound) const { return {lo.at_least(bound.lo), hi.at_least(bound.hi)}; }
+  Pair at_most(const Pair& bound) const { return {lo.at_most(bound.lo), hi.at_most(bound.hi)}; }
   /// a < b ? yes : no in every lane; false for NaN.
   static Pair less_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
     return {Half::less_select(a.lo, b.lo, yes.lo, no.lo), Half::less_select(a.hi, b.hi, yes.hi, no.hi)};

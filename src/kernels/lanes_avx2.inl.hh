@@ -20,6 +20,11 @@ static inline __m256d load_widened(const float* p) { return _mm256_cvtps_pd(_mm_
 
 static inline __m256d multiply_add(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 
+static inline __m256 larger(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+static inline __m256 smaller(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+static inline __m256d larger(__m256d a, __m256d b) { return _mm256_max_pd(a, b); }
+static inline __m256d smaller(__m256d a, __m256d b) { return _mm256_min_pd(a, b); }
+
 static inline void store_around_cache(float* p, __m256 v) { _mm256_stream_ps(p, v); }
 static inline void store_around_cache(double* p, __m256d v) { _mm256_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
@@ -28,4 +33,18 @@ static inline void finish_stores() { _mm_sfence(); }
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}, {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}};
+}
+
+static inline Words widen_halves(Halves x) {
+  return __builtin_bit_cast(Words, _mm256_cvtepu16_epi32(__builtin_bit_cast(__m128i, x)));
+}
+static inline Halves narrow_words(Words x) {
+  const __m256i words = __builtin_bit_cast(__m256i, x), packed = _mm256_packus_epi32(words, words);
+  return __builtin_bit_cast(Halves, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+}
+static inline Words bits_from_f16(Halves x) {
+  return __builtin_bit_cast(Words, _mm256_cvtph_ps(__builtin_bit_cast(__m128i, x)));
+}
+static inline Halves bits_to_f16(Words bits) {
+  return __builtin_bit_cast(Halves, _mm256_cvtps_ph(__builtin_bit_cast(__m256, bits), _MM_FROUND_TO_NEAREST_INT));
 }

@@ -20,6 +20,11 @@ static inline __m512d load_widened(const float* p) { return _mm512_cvtps_pd(_mm2
 
 static inline __m512d multiply_add(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 
+static inline __m512 larger(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+static inline __m512 smaller(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
+static inline __m512d larger(__m512d a, __m512d b) { return _mm512_max_pd(a, b); }
+static inline __m512d smaller(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
+
 static inline void store_around_cache(float* p, __m512 v) { _mm512_stream_ps(p, v); }
 static inline void store_around_cache(double* p, __m512d v) { _mm512_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
@@ -28,4 +33,17 @@ static inline void finish_stores() { _mm_sfence(); }
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}, {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}};
+}
+
+static inline Words widen_halves(Halves x) {
+  return __builtin_bit_cast(Words, _mm512_cvtepu16_epi32(__builtin_bit_cast(__m256i, x)));
+}
+static inline Halves narrow_words(Words x) {
+  return __builtin_bit_cast(Halves, _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, x)));
+}
+static inline Words bits_from_f16(Halves x) {
+  return __builtin_bit_cast(Words, _mm512_cvtph_ps(__builtin_bit_cast(__m256i, x)));
+}
+static inline Halves bits_to_f16(Words bits) {
+  return __builtin_bit_cast(Halves, _mm512_cvtps_ph(__builtin_bit_cast(__m512, bits), _MM_FROUND_TO_NEAREST_INT));
 }

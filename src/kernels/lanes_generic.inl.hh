@@ -4,11 +4,6 @@
 
 constexpr bool kMaskedMoves = false;
 
-template <class To, class From>
-static inline To convert_elements(From x) {
-  return static_cast<To>(x);
-}
-
 template <class T>
 struct Part {
   using Element = T;
@@ -30,6 +25,10 @@ struct Part {
   static Part exact_product_plus(const Part& a, const Part& b, const Part& c) { return {a.v * b.v + c.v}; }
   /// Halves onto halves.
   T halves_sum() const { return v; }
+  /// *this < bound ? bound : *this.
+  Part at_least(const Part& bound) const { return {v < bound.v ? bound.v : v}; }
+  /// *this > bound ? bound : *this.
+  Part at_most(const Part& bound) const { return {v > bound.v ? bound.v : v}; }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {a.v < b.v ? yes.v : no.v};
   }
@@ -40,3 +39,11 @@ struct Part {
 
 static inline void finish_stores() {}
 static inline Part<double> widen(const Part<float>& a) { return {static_cast<double>(a.v)}; }
+
+using Floats = float;
+using Words = Part<float>::Words;
+using Halves = Part<float>::Halves;
+static inline Words ones_where_nan(Floats v) { return v != v ? ~0u : 0u; }
+static inline Words widen_halves(Halves x) { return x; }
+static inline Halves narrow_words(Words x) { return static_cast<Halves>(x); }
+#include "half.inl.hh"

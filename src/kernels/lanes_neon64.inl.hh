@@ -7,6 +7,12 @@ static inline float64x2_t load_widened(const float* p) { return vcvt_f64_f32(vld
 
 static inline float64x2_t multiply_add(float64x2_t a, float64x2_t b, float64x2_t c) { return vfmaq_f64(c, a, b); }
 
+// Not vmaxq, which takes NaN from either side.
+static inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline float32x4_t smaller(float32x4_t a, float32x4_t b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline float64x2_t larger(float64x2_t a, float64x2_t b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+static inline float64x2_t smaller(float64x2_t a, float64x2_t b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+
 // No such store: a regular one.
 static inline void store_around_cache(float* p, float32x4_t v) { vst1q_f32(p, v); }
 static inline void store_around_cache(double* p, float64x2_t v) { vst1q_f64(p, v); }
@@ -16,4 +22,17 @@ static inline void finish_stores() {}
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{vcvt_f64_f32(vget_low_f32(a.v))}, {vcvt_high_f64_f32(a.v)}};
+}
+
+static inline Words widen_halves(Halves x) {
+  return __builtin_bit_cast(Words, vmovl_u16(__builtin_bit_cast(uint16x4_t, x)));
+}
+static inline Halves narrow_words(Words x) {
+  return __builtin_bit_cast(Halves, vmovn_u32(__builtin_bit_cast(uint32x4_t, x)));
+}
+static inline Words bits_from_f16(Halves x) {
+  return __builtin_bit_cast(Words, vcvt_f32_f16(__builtin_bit_cast(float16x4_t, x)));
+}
+static inline Halves bits_to_f16(Words bits) {
+  return __builtin_bit_cast(Halves, vcvt_f16_f32(__builtin_bit_cast(float32x4_t, bits)));
 }

@@ -10,11 +10,25 @@ static inline __m128d load_widened(const float* p) {
 
 static inline __m128d multiply_add(__m128d a, __m128d b, __m128d c) { return _mm_add_pd(_mm_mul_pd(a, b), c); }
 
+static inline __m128 larger(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+static inline __m128 smaller(__m128 a, __m128 b) { return _mm_min_ps(a, b); }
+static inline __m128d larger(__m128d a, __m128d b) { return _mm_max_pd(a, b); }
+static inline __m128d smaller(__m128d a, __m128d b) { return _mm_min_pd(a, b); }
+
 static inline void store_around_cache(float* p, __m128 v) { _mm_stream_ps(p, v); }
 static inline void store_around_cache(double* p, __m128d v) { _mm_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
 
 #include "lanes_xsimd.inl.hh"
+
+static inline Words widen_halves(Halves x) {
+  return __builtin_bit_cast(Words, _mm_cvtepu16_epi32(_mm_cvtsi64_si128(__builtin_bit_cast(long long, x))));
+}
+static inline Halves narrow_words(Words x) {
+  const __m128i words = __builtin_bit_cast(__m128i, x);
+  return __builtin_bit_cast(Halves, _mm_cvtsi128_si64(_mm_packus_epi32(words, words)));
+}
+#include "half.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm_cvtps_pd(a.v)}, {_mm_cvtps_pd(_mm_movehl_ps(a.v, a.v))}};

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch` and, on its registers:
-// load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), store_around_cache, finish_stores
-// (what follows is seen later than those stores); kMaskedMoves and, if true, load_masked and store_masked of both
-// types.
+// load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), larger and smaller (a > b ? a : b
+// and a < b ? a : b, so b for NaN), store_around_cache, finish_stores (what follows is seen later than those stores);
+// kMaskedMoves and, if true, load_masked and store_masked of both types. After this file: widen (f64 from f32 lanes),
+// widen_halves and narrow_words (integers, 32 bits from 16 and back, which they fit), bits_from_f16 and bits_to_f16.
 #pragma once
-
-/// Vectors of integers, element by element.
-template <class To, class From>
-static inline To convert_elements(From x) {
-  return __builtin_convertvector(x, To);
-}
 
 /// Sum of 2, 4 or 8 elements, halves onto halves.
 template <class Elements>
@@ -30,7 +25,8 @@ template <class T>
 struct Part {
   using Element = T;
   using Batch = xsimd::batch<T, Arch>;
-  // Of f32: as vectors of its bits, and of as many 16-bit elements.
+  // As vectors of its elements; of f32, of its bits, and of as many 16-bit elements.
+  typedef T Elements __attribute__((vector_size(sizeof(Batch))));
   typedef uint32_t Words __attribute__((vector_size(sizeof(Batch))));
   typedef uint16_t Halves __attribute__((vector_size(sizeof(Batch) / 2)));
   static constexpr int size = static_cast<int>(Batch::size);
@@ -60,10 +56,11 @@ struct Part {
     return {Batch(multiply_add(a.v.data, b.v.data, c.v.data))};
   }
   /// Halves onto halves.
-  T halves_sum() const {
-    typedef T Elements __attribute__((vector_size(sizeof(Batch))));
-    return sum_of_halves(__builtin_bit_cast(Elements, v.data), Index<size>());
-  }
+  T halves_sum() const { return sum_of_halves(__builtin_bit_cast(Elements, v.data), Index<size>()); }
+  /// *this < bound ? bound : *this.
+  Part at_least(const Part& bound) const { return {Batch(larger(bound.v.data, v.data))}; }
+  /// *this > bound ? bound : *this.
+  Part at_most(const Part& bound) const { return {Batch(smaller(bound.v.data, v.data))}; }
   static Part less_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {xsimd::select(a.v < b.v, yes.v, no.v)};
   }
@@ -71,3 +68,9 @@ struct Part {
     return {xsimd::select(a.v <= b.v, yes.v, no.v)};
   }
 };
+
+using Floats = Part<float>::Elements;
+using Words = Part<float>::Words;
+using Halves = Part<float>::Halves;
+
+static inline Words ones_where_nan(Floats v) { return __builtin_bit_cast(Words, v != v); }

@@ -1,25 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is computed on 16 lanes, whatever they hold: two reductions (Moments, GradientSums) and two maps (Normalize,
-// Gradient). The families (rows, columns, scattered) bring the lanes and coefficients.
+// Gradient). The families (rows, columns, scattered) bring the operands and coefficients.
 #pragma once
 
-template <class T>
-static inline T* at(const View& v, int64_t n, int64_t c, int64_t s) {
-  return static_cast<T*>(v.data) + (n * v.n + c * v.c + s * v.s);
-}
+/// The form of a call in lanes, where it holds numbers; what the style fixes is known to the compiler.
+template <class A, Style style>
+class FormLanes {
+ public:
+  Lanes<A> lower, upper;
+
+  explicit FormLanes(const Form& f)
+      : lower(Lanes<A>::broadcast(static_cast<A>(f.lower))),
+        upper(Lanes<A>::broadcast(static_cast<A>(f.upper))),
+        f_(f) {}
+
+  bool residual() const { return is_fixed ? style == kWithResidual : f_.residual; }
+  bool frozen() const { return !is_fixed && f_.frozen; }
+  Derivative derivative() const {
+    if (!is_fixed) return f_.derivative;
+    return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
+  }
+  Shape shape() const { return is_fixed ? kRelu : (style == kCurved ? kCurve : f_.shape); }
+  Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
+
+  BNORM_IN_LOOP Lanes<A> curved(const Lanes<A>& v) const {
+    A values[16];
+    v.store(values);
+    f_.curve(values, f_.parameter);
+    return Lanes<A>::load(values);
+  }
+
+ private:
+  static constexpr bool is_fixed = style > kPiecewise;
+  const Form& f_;
+};
 
 /// Coefficients of 16 lanes; an operation loads those it names, the compiler drops the rest.
 template <class A>
 struct Coefficients {
   Lanes<A> value[kCoefficients];
-  Lanes<A> lower;
 };
 
 /// Coefficient arrays, indexed by channel or by lane.
 template <class A>
 struct CoefficientArrays {
   const A* value[kCoefficients];
-  A lower;
 };
 
 /// Those of an operation, beginning with channel c.
@@ -28,7 +53,6 @@ static inline CoefficientArrays<A> arrays_of(const Tile& t, int64_t c) {
   CoefficientArrays<A> r;
   each<Op::coefficient_begin, Op::coefficient_end>(
       [&](auto k) { r.value[k] = static_cast<const A*>(t.coefficient[k]) + c; });
-  r.lower = static_cast<A>(t.lower);
   return r;
 }
 
@@ -37,7 +61,6 @@ template <class Op, class A>
 static inline Coefficients<A> broadcast_coefficients(const CoefficientArrays<A>& from, int64_t c) {
   Coefficients<A> r;
   each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) { r.value[k] = Lanes<A>::broadcast(from.value[k][c]); });
-  r.lower = Lanes<A>::broadcast(from.lower);
   return r;
 }
 
@@ -50,13 +73,79 @@ static inline BNORM_IN_LOOP Coefficients<A> load_coefficients(const CoefficientA
   each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) {
     r.value[k] = left >= 16 ? Lanes<A>::load(from.value[k] + l) : Element<A>::load_first(from.value[k] + l, left);
   });
-  r.lower = Lanes<A>::broadcast(from.lower);
   return r;
 }
 
+/// Elements offset ... offset + 15 of the tensors that an operation reads, or the first `count` of them and zeros;
+/// loaded where they are asked for.
+template <class Op, bool full>
+struct Operands {
+  using E = Element<typename Op::Type>;
+  const typename E::From* from;
+  int64_t offset, count;
+
+  template <int r>
+  inline BNORM_IN_LOOP Lanes<typename Op::A> narrow() const {
+    if constexpr (full) return E::load(from[r] + offset);
+    return E::load_first(from[r] + offset, count);
+  }
+  template <int r>
+  inline BNORM_IN_LOOP Lanes<double> wide() const {
+    if constexpr (full) return E::load_wide(from[r] + offset);
+    return widen(narrow<r>());
+  }
+};
+
 template <class A>
-static inline Lanes<A> normalized(const Lanes<A>& x, const Coefficients<A>& k) {
+static inline BNORM_IN_LOOP Lanes<A> normalized(const Lanes<A>& x, const Coefficients<A>& k) {
   return (x - k.value[kCenter]) * k.value[kGain] + k.value[kOffset];
+}
+
+template <class A, Style style>
+static inline BNORM_IN_LOOP Lanes<A> activated(const Lanes<A>& z, const FormLanes<A, style>& form) {
+  if (style == kCurved) return form.curved(z);
+  if (form.shape() == kRelu) return z.at_least(form.lower);
+  if (form.shape() == kClip) return z.at_least(form.lower).at_most(form.upper);
+  return Lanes<A>::less_select(z, Lanes<A>::broadcast(0), z * form.parameter(), z);
+}
+
+/// dy * activation'(v), v being z or y.
+template <class A, Style style>
+static inline BNORM_IN_LOOP Lanes<A> sloped(const Lanes<A>& dy, const Lanes<A>& v, const FormLanes<A, style>& form) {
+  const Lanes<A> zero = Lanes<A>::broadcast(0);
+  if (style == kCurved) return dy * form.curved(v);
+  if (form.shape() == kLeaky) return Lanes<A>::less_equal_select(v, zero, dy * form.parameter(), dy);
+  const Lanes<A> above = Lanes<A>::less_equal_select(v, form.lower, zero, dy);
+  return form.shape() == kRelu ? above : Lanes<A>::less_equal_select(form.upper, v, zero, above);
+}
+
+/// What gradients read: x, dy, and kOther if the derivative is of that.
+template <Style style>
+struct GradientReads {
+  static constexpr int read_count = style == kBare || style == kActivated ? 2 : 3;
+  static constexpr int reads[] = {kX, kDy, kOther};
+
+  template <class FormLanes>
+  static bool is_read(int r, const FormLanes& form) {
+    return r < 2 || form.derivative() > kOfX;
+  }
+};
+
+/// dz from dy.
+template <class A, Style style, class Operands>
+static inline BNORM_IN_LOOP Lanes<A> activation_gradient(const Operands& in, const Coefficients<A>& k,
+                                                         const FormLanes<A, style>& form) {
+  constexpr int other = GradientReads<style>::read_count - 1;
+  const Lanes<A> dy = in.template narrow<1>();
+  if (form.derivative() == kOne) return dy;
+  Lanes<A> v;  // z or y
+  if (form.derivative() == kOfY) {
+    v = in.template narrow<other>();
+  } else {
+    v = normalized(in.template narrow<0>(), k);
+    if (form.derivative() == kOfXPlus) v = v + in.template narrow<other>();
+  }
+  return sloped(dy, v, form);
 }
 
 /// What a reduction takes from each lane, f64: it sums `term`, and `term * factor`.
@@ -86,35 +175,30 @@ struct Sums {
   }
 };
 
-/// 16 elements that a reduction reads, as they are and widened. It takes what it needs, the compiler drops the rest.
-template <class T>
-struct Input {
-  Lanes<typename Element<T>::Arithmetic> narrow;
-  Lanes<double> wide;
-
-  static inline BNORM_IN_LOOP Input load(const T* p) { return {Element<T>::load(p), Element<T>::load_wide(p)}; }
-  static inline BNORM_IN_LOOP Input load_first(const T* p, int64_t n) {
-    const auto narrow = Element<T>::load_first(p, n);
-    return {narrow, widen(narrow)};
-  }
-};
-
-/// What reductions have in common: they write no tensor, and take the pivot from x unless it is 0 (docs/numerics.md).
-template <class T>
-struct Reduction {
+/// What all operations have.
+template <class T, Style style>
+struct Operation {
   using Type = T;
   using A = typename Element<T>::Arithmetic;
-  static constexpr Tensor writes[] = {kTensors};
+  using Form = FormLanes<A, style>;
+};
+
+/// What reductions have in common: they write no tensor, and take the pivot from x, their first operand, unless it is 0
+/// (docs/numerics.md).
+template <class T, Style style>
+struct Reduction : Operation<T, style> {
+  using A = typename Element<T>::Arithmetic;
+  static constexpr int writes[] = {kTensors};
   static constexpr int write_count = 0;
   // Products of raw f64 data would not be exact.
-  static constexpr bool always_centered = sizeof(T) == sizeof(double);
+  static constexpr bool always_centered = sizeof(A) == sizeof(double);
   template <bool centered>
   static constexpr bool exact = !centered;
 
-  template <bool centered>
-  static inline BNORM_IN_LOOP Lanes<double> distance(const Input<T>& x, const Lanes<double>& pivot) {
-    if constexpr (centered) return x.wide - pivot;
-    return x.wide;
+  template <bool centered, class Operands>
+  static inline BNORM_IN_LOOP Lanes<double> distance(const Operands& in, const Lanes<double>& pivot) {
+    if constexpr (centered) return in.template wide<0>() - pivot;
+    return in.template wide<0>();
   }
 };
 
@@ -123,16 +207,21 @@ constexpr double kRawLimit = 4096;
 
 /// First, second: d = x - pivot and d * d.
 template <class T>
-struct Moments : Reduction<T> {
+struct Moments : Reduction<T, kBare> {
   using A = typename Element<T>::Arithmetic;
-  static constexpr Tensor reads[] = {kX};
+  using Form = typename Moments::Form;
+  static constexpr int reads[] = {kX};
   static constexpr int read_count = 1;
   static constexpr int coefficient_begin = 0, coefficient_end = 0;
+  static constexpr bool zeros_make_zeros = true;             // as raw terms
+  static constexpr bool unrolled = Part<double>::size == 8;  // over the rows of a quad: smaller registers are too few
 
-  template <bool centered>
-  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Input<T>* in, const Coefficients<A>&,
+  static bool is_read(int, const Form&) { return true; }
+
+  template <bool centered, class Operands>
+  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>&, const Form&,
                                                          const Lanes<double>& pivot) {
-    const Lanes<double> d = Moments::template distance<centered>(in[0], pivot);
+    const Lanes<double> d = Moments::template distance<centered>(in, pivot);
     return {d, d};
   }
   /// Of the sums of block b: 0, f64 data: its first value. Returns whether any is not 0, as the next but one does.
@@ -140,7 +229,7 @@ struct Moments : Reduction<T> {
     for (int64_t j = 0; j < channels; ++j) pivot[j] = 0;
     if constexpr (Moments::always_centered) {
       const Position p = strip_position(t.order, b * kBlockStrips);
-      for (int64_t j = 0; j < channels; ++j) pivot[j] = *at<T>(t.tensor[kX], p.n, c + j, p.s);
+      for (int64_t j = 0; j < channels; ++j) pivot[j] = *Element<T>::at(t.tensor[kX], p.n, c + j, p.s);
     }
     return Moments::always_centered;
   }
@@ -168,30 +257,26 @@ struct Moments : Reduction<T> {
   }
 };
 
-/// dz from dy: activation'(z) is 1 or 0.
-template <Mask mask, class A>
-static inline Lanes<A> masked_gradient(const Lanes<A>& dy, const Lanes<A>& x_or_y, const Coefficients<A>& k) {
-  if constexpr (mask == kMaskNone) return dy;
-  const Lanes<A> z = mask == kMaskX ? normalized(x_or_y, k) : x_or_y;
-  return Lanes<A>::less_equal_select(z, k.lower, Lanes<A>::broadcast(0), dy);
-}
-
 /// First, second: dz and dz * (x - mean).
-template <class T, Mask mask>
-struct GradientSums : Reduction<T> {
+template <class T, Style style>
+struct GradientSums : Reduction<T, style>, GradientReads<style> {
   using A = typename Element<T>::Arithmetic;
-  static constexpr Tensor reads[] = {kX, kDy, kY};
-  static constexpr int read_count = mask == kMaskY ? 3 : 2;
-  static constexpr int coefficient_begin = kCenter, coefficient_end = mask == kMaskX ? kOffset + 1 : kCenter;
+  using Form = typename GradientSums::Form;
+  static constexpr bool makes_z = style != kBare && style != kWithResidual;
+  static constexpr int coefficient_begin = kCenter, coefficient_end = makes_z ? kOffset + 1 : kCenter;
+  static constexpr bool zeros_make_zeros = false;
+  static constexpr bool unrolled = false;
 
-  template <bool centered>
-  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Input<T>* in, const Coefficients<A>& k,
+  template <bool centered, class Operands>
+  static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>& k, const Form& form,
                                                          const Lanes<double>& pivot) {
-    return {wide_gradient(in, k), GradientSums::template distance<centered>(in[0], pivot)};
+    return {wide_gradient(in, k, form), GradientSums::template distance<centered>(in, pivot)};
   }
-  static Lanes<double> wide_gradient(const Input<T>* in, const Coefficients<A>& k) {
-    if constexpr (mask == kMaskNone) return in[1].wide;
-    return widen(masked_gradient<mask>(in[1].narrow, in[mask == kMaskY ? 2 : 0].narrow, k));
+  template <class Operands>
+  static inline BNORM_IN_LOOP Lanes<double> wide_gradient(const Operands& in, const Coefficients<A>& k,
+                                                          const Form& form) {
+    if (form.derivative() == kOne) return in.template wide<1>();
+    return widen(activation_gradient(in, k, form));
   }
   static bool first_pivots(const Tile& t, int64_t c, int64_t channels, int64_t, double* __restrict pivot) {
     int64_t found = 0;
@@ -214,40 +299,41 @@ struct GradientSums : Reduction<T> {
 };
 
 /// y = activation((x - center) * gain + offset (+ residual)).
-template <class T, bool residual>
-struct Normalize {
-  using Type = T;
+template <class T, Style style>
+struct Normalize : Operation<T, style> {
   using A = typename Element<T>::Arithmetic;
-  static constexpr Tensor reads[] = {kX, kResidual};
-  static constexpr int read_count = residual ? 2 : 1;
-  static constexpr Tensor writes[] = {kY};
+  using Form = typename Normalize::Form;
+  static constexpr int reads[] = {kX, kResidual};
+  static constexpr int read_count = style == kBare ? 1 : 2;
+  static constexpr int writes[] = {kY};
   static constexpr int write_count = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
 
-  static inline BNORM_IN_LOOP void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
-    Lanes<A> z = normalized(in[0], k);
-    if constexpr (residual) z = z + in[1];
-    out[0] = Lanes<A>::less_select(z, k.lower, k.lower, z);
+  template <class Operands>
+  static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,
+                                         Lanes<A>* out) {
+    Lanes<A> z = normalized(in.template narrow<0>(), k);
+    if (form.residual()) z = z + in.template narrow<read_count - 1>();
+    out[0] = activated(z, form);
   }
 };
 
 /// dx = dz * gain + ((x - center) * slope + bias), frozen: dz * gain; dresidual = dz.
-template <class T, Mask mask, bool frozen>
-struct Gradient {
-  using Type = T;
+template <class T, Style style>
+struct Gradient : Operation<T, style>, GradientReads<style> {
   using A = typename Element<T>::Arithmetic;
-  static constexpr bool reads_x = !frozen || mask == kMaskX;
-  static constexpr Tensor reads[] = {kDy, reads_x ? kX : kY, kY};
-  static constexpr int read_count = 1 + (reads_x ? 1 : 0) + (mask == kMaskY ? 1 : 0);
-  static constexpr Tensor writes[] = {kDx, kDresidual};
+  using Form = typename Gradient::Form;
+  static constexpr int writes[] = {kDx, kDresidual};
   static constexpr int write_count = 2;
-  static constexpr int coefficient_begin = mask == kMaskX || !frozen ? kCenter : kGain;
-  static constexpr int coefficient_end = frozen ? (mask == kMaskX ? kOffset + 1 : kGain + 1) : kBias + 1;
+  static constexpr int coefficient_begin = kCenter, coefficient_end = kBias + 1;
 
-  static inline BNORM_IN_LOOP void apply(const Lanes<A>* in, const Coefficients<A>& k, Lanes<A>* out) {
-    const Lanes<A> dz = masked_gradient<mask>(in[0], in[mask == kMaskY ? read_count - 1 : reads_x], k);
+  template <class Operands>
+  static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,
+                                         Lanes<A>* out) {
+    const Lanes<A> dz = activation_gradient(in, k, form);
     out[0] = dz * k.value[kGain];
-    if constexpr (!frozen) out[0] = out[0] + ((in[1] - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
+    if (!form.frozen())
+      out[0] = out[0] + ((in.template narrow<0>() - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
     out[1] = dz;
   }
 };

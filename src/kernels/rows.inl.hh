@@ -18,26 +18,26 @@ static inline Position first_position(const Tile& t) {
   return {t.begin / t.order.spatial, t.begin % t.order.spatial};
 }
 
-/// Element pointers of an operation's tensors at (n, c, s); NULL for outputs that were not given.
+/// Elements of an operation's tensors at (n, c, s); outputs that were not given are NULL.
 template <class Op>
 struct Cursor {
-  using T = typename Op::Type;
-  const T* from[Op::read_count];
-  T* to[Op::write_count > 0 ? Op::write_count : 1];
+  using E = Element<typename Op::Type>;
+  typename E::From from[Op::read_count];
+  typename E::To to[Op::write_count > 0 ? Op::write_count : 1];
 
   Cursor(const Tile& t, int64_t n, int64_t c, int64_t s) {
-    each<0, Op::read_count>([&](auto r) { from[r] = at<T>(t.tensor[Op::reads[r]], n, c, s); });
+    each<0, Op::read_count>([&](auto r) { from[r] = E::at(t.tensor[Op::reads[r]], n, c, s); });
     each<0, Op::write_count>([&](auto w) {
       const View& v = t.tensor[Op::writes[w]];
-      to[w] = v.data ? at<T>(v, n, c, s) : nullptr;
+      to[w] = v.data ? E::at(v, n, c, s) : typename E::To{};
     });
   }
 
-  /// To the next sample, channel or position.
-  void advance(const Tile& t, int64_t View::*stride) {
-    each<0, Op::read_count>([&](auto r) { from[r] += t.tensor[Op::reads[r]].*stride; });
+  /// By `times` samples, channels or positions.
+  void advance(const Tile& t, int64_t View::*stride, int64_t times = 1) {
+    each<0, Op::read_count>([&](auto r) { from[r] += t.tensor[Op::reads[r]].*stride * times; });
     each<0, Op::write_count>([&](auto w) {
-      if (to[w]) to[w] += t.tensor[Op::writes[w]].*stride;
+      if (to[w]) to[w] += t.tensor[Op::writes[w]].*stride * times;
     });
   }
   void advance(int64_t elements) {
@@ -48,6 +48,12 @@ struct Cursor {
   }
 };
 
+/// The element pointers that a cursor holds.
+template <class Op>
+using From = typename Element<typename Op::Type>::From;
+template <class Op>
+using To = typename Element<typename Op::Type>::To;
+
 // Channels whose sums are under way at once, so that packed samples are read in long runs. Their sums are 4 KB, an
 // eighth of the smallest L1.
 constexpr int64_t kRowChannels = 32;
@@ -56,10 +62,10 @@ constexpr int64_t kRowChannels = 32;
 // and with outputs fetched for writing, inference of 60 x 100, whose rows share lines, 0.69, of 1 x 256 x 784 0.93.
 constexpr int64_t kAheadBytes = 2048;
 
-/// The terms of the lanes before `lo` in octet 0, before `hi` in octet 1. Raw, missing lanes are 0 as they are loaded.
-template <bool centered>
+/// The terms of the lanes before `lo` in octet 0, before `hi` in octet 1, where missing operands don't make them 0.
+template <class Op, bool centered>
 static inline Terms<Lanes<double>> keep(const Terms<Lanes<double>>& a, int64_t lo, int64_t hi) {
-  if constexpr (!centered) return a;
+  if constexpr (Op::zeros_make_zeros && !centered) return a;
   return {keep(a.term, lo, hi), keep(a.factor, lo, hi)};
 }
 
@@ -72,18 +78,16 @@ static inline BNORM_IN_LOOP void add_octets(const Terms<Lanes<double>>& strip, S
 
 /// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
 template <class Op, bool centered>
-static inline void add_run(const typename Op::Type* const* from, int64_t count, const Coefficients<typename Op::A>& k,
-                           double pivot, Sums<Octet>& sums) {
-  using In = Input<typename Op::Type>;
-  constexpr int reads = Op::read_count;
+static inline void add_run(const From<Op>* from, int64_t count, const Coefficients<typename Op::A>& k,
+                           const typename Op::Form& form, double pivot, Sums<Octet>& sums) {
+  using E = Element<typename Op::Type>;
   const auto pivots = Lanes<double>::broadcast(pivot);
   const auto strip = [&](int64_t i) BNORM_IN_LOOP {
-    In in[reads];
-    each<0, reads>([&](auto r) BNORM_IN_LOOP {
-      __builtin_prefetch(reinterpret_cast<const char*>(from[r] + i) + kAheadBytes);
-      in[r] = In::load(from[r] + i);
+    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
+      if (Op::is_read(r, form))
+        __builtin_prefetch(reinterpret_cast<const char*>(E::address(from[r] + i)) + kAheadBytes);
     });
-    return Op::template terms<centered>(in, k, pivots);
+    return Op::template terms<centered>(Operands<Op, true>{from, i, kStrip}, k, form, pivots);
   };
   Sums<Octet> all = sums;
   int64_t i = 0;
@@ -97,9 +101,8 @@ static inline void add_run(const typename Op::Type* const* from, int64_t count, 
     for (; i + kStrip <= count; i += kStrip) add_octets<Op, centered>(strip(i), quad);
     if (i < count) {
       const int64_t left = count - i;
-      In in[reads];
-      each<0, reads>([&](auto r) { in[r] = In::load_first(from[r] + i, left); });
-      add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), left, left - 8), quad);
+      const auto terms = Op::template terms<centered>(Operands<Op, false>{from, i, left}, k, form, pivots);
+      add_octets<Op, centered>(keep<Op, centered>(terms, left, left - 8), quad);
     }
     all.add(quad);
   }
@@ -173,13 +176,15 @@ struct Segment {
 
 /// Adds a segment to the sums of channel c.
 template <class Op>
-static inline void reduce_segment(const Tile& t, const Segment& part, const typename Op::Type* const* from, int64_t c,
-                                  const Coefficients<typename Op::A>& k, ChannelSums& s) {
+static inline void reduce_segment(const Tile& t, const Segment& part, const From<Op>* from, int64_t c,
+                                  const Coefficients<typename Op::A>& k, const typename Op::Form& form,
+                                  ChannelSums& s) {
   if (part.begins_block) {
     Op::first_pivots(t, c, 1, part.block, &s.pivot);
     s.sums = Sums<Octet>::zero();
   }
-  with_centering<Op>(s.pivot, [&](auto centered) { add_run<Op, centered>(from, part.length, k, s.pivot, s.sums); });
+  with_centering<Op>(s.pivot,
+                     [&](auto centered) { add_run<Op, centered>(from, part.length, k, form, s.pivot, s.sums); });
   if (part.ends_block) s.finish(t, part.block, c);
 }
 
@@ -188,6 +193,7 @@ template <class Op>
 static void reduce_rows(const Tile& t) {
   const Order& o = t.order;
   const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
   const int64_t strips = strip_count(o), first = t.b0 * kBlockStrips;
   const int64_t last = t.b1 * kBlockStrips < strips ? t.b1 * kBlockStrips : strips;
   for (int64_t c = t.c0; c < t.c1; c += kRowChannels) {
@@ -201,7 +207,7 @@ static void reduce_rows(const Tile& t) {
         const auto k = broadcast_coefficients<Op>(arrays, c + j);
         Cursor<Op> at_part = run;
         for (Segment part = head;; part = Segment(o, n, part.end, last)) {
-          reduce_segment<Op>(t, part, at_part.from, c + j, k, sums[j]);
+          reduce_segment<Op>(t, part, at_part.from, c + j, k, form, sums[j]);
           if (part.is_last(o, last)) break;
           at_part.advance(part.length);
         }
@@ -210,52 +216,38 @@ static void reduce_rows(const Tile& t) {
     finish_blocks<Op>(t, c, channels, [&](int64_t begin, int64_t count, int64_t channel, ChannelSums& s) {
       const auto k = broadcast_coefficients<Op>(arrays, channel);
       each_run(o.spatial, {begin / o.spatial, begin % o.spatial}, count, [&](int64_t sample, int64_t s0, int64_t s1) {
-        add_run<Op, true>(Cursor<Op>(t, sample, channel, s0).from, s1 - s0, k, s.pivot, s.sums);
+        add_run<Op, true>(Cursor<Op>(t, sample, channel, s0).from, s1 - s0, k, form, s.pivot, s.sums);
       });
     });
   }
 }
 
-/// The elements [i, i + n), n <= 16, of a run.
-template <class Op>
-static inline BNORM_IN_LOOP void map_part(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t i,
-                                          int64_t n, const Coefficients<typename Op::A>& k) {
+/// 16 elements of a run from i on, or unless `full` the first `count` of them.
+template <class Op, bool full, bool stream = false>
+static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
+                                           const Coefficients<typename Op::A>& k, const typename Op::Form& form) {
   using E = Element<typename Op::Type>;
-  constexpr int reads = Op::read_count, writes = Op::write_count;
-  Lanes<typename Op::A> in[reads], out[writes];
-  each<0, reads>([&](auto r) { in[r] = E::load_first(from[r] + i, n); });
-  Op::apply(in, k, out);
-  each<0, writes>([&](auto w) {
-    if (to[w]) E::store_first(to[w] + i, out[w], n);
-  });
-}
-
-/// The 16 elements from i on of a run.
-template <class Op, bool stream>
-static inline BNORM_IN_LOOP void map_full(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t i,
-                                          const Coefficients<typename Op::A>& k) {
-  using E = Element<typename Op::Type>;
-  constexpr int reads = Op::read_count, writes = Op::write_count;
-  Lanes<typename Op::A> in[reads], out[writes];
-  each<0, reads>([&](auto r) { in[r] = E::load(from[r] + i); });
-  if constexpr (!stream)
-    each<0, writes>([&](auto w) {
-      if (to[w]) __builtin_prefetch(reinterpret_cast<const char*>(to[w] + i) + kAheadBytes, 1);
+  Lanes<typename Op::A> out[Op::write_count];
+  if constexpr (full && !stream)
+    each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
+      if (to[w]) __builtin_prefetch(reinterpret_cast<const char*>(E::address(to[w] + i)) + kAheadBytes, 1);
     });
-  Op::apply(in, k, out);
-  each<0, writes>([&](auto w) {
-    if (stream && w == 0)
-      E::stream(to[w] + i, out[w]);
-    else if (to[w])
+  Op::apply(Operands<Op, full>{from, i, count}, k, form, out);
+  each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
+    if constexpr (stream && w == 0) return E::stream(to[w] + i, out[w]);
+    if (!to[w]) return;
+    if constexpr (full)
       E::store(to[w] + i, out[w]);
+    else
+      E::store_first(to[w] + i, out[w], count);
   });
 }
 
 /// The elements of a run from i on, 16 at a time; returns how far it came.
 template <class Op, bool stream, class CoefficientsAt>
-static inline BNORM_IN_LOOP int64_t map_lanes(const typename Op::Type* const* from, typename Op::Type* const* to,
-                                              int64_t i, int64_t count, CoefficientsAt coefficients) {
-  for (; i + 16 <= count; i += 16) map_full<Op, stream>(from, to, i, coefficients(i));
+static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
+                                               CoefficientsAt coefficients, const typename Op::Form& form) {
+  for (; i + kStrip <= count; i += kStrip) map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i), form);
   return i;
 }
 
@@ -265,32 +257,37 @@ constexpr int64_t kLineBytes = 64;
 constexpr int64_t kStreamedRun = 128;
 
 /// Whether a run of output is worth storing around the cache: a long one, or nothing but whole lines.
-template <class T>
-static inline bool is_streamed(const T* to, int64_t count) {
-  const auto bytes = static_cast<uintptr_t>(count) * sizeof(T);
-  return to && (count >= kStreamedRun || (reinterpret_cast<uintptr_t>(to) | bytes) % kLineBytes == 0);
+template <class Op>
+static inline bool is_streamed(const To<Op>& to, int64_t count) {
+  using E = Element<typename Op::Type>;
+  const auto bytes = static_cast<uintptr_t>(count * E::bytes(to));
+  return to && (count >= kStreamedRun || (E::address(to) | bytes) % kLineBytes == 0);
 }
 
 /// Elements before the next cache line.
-template <class T>
-static inline int64_t elements_to_line(const T* p) {
-  return static_cast<int64_t>(-reinterpret_cast<uintptr_t>(p) % kLineBytes / sizeof(T));
+template <class Op>
+static inline int64_t elements_to_line(const To<Op>& to) {
+  using E = Element<typename Op::Type>;
+  const auto bytes = static_cast<int64_t>(-E::address(to) % kLineBytes);
+  return bytes >> __builtin_ctzll(static_cast<uint64_t>(E::bytes(to)));  // no division on the way of every run
 }
 
 /// One run of `count` elements, contiguous in every tensor; coefficients(i) are those of the elements i .. i + 15.
 /// With `stream`, whole cache lines of the first output go around the cache.
 template <class Op, class CoefficientsAt>
-static inline void map_run(const typename Op::Type* const* from, typename Op::Type* const* to, int64_t count,
-                           bool stream, CoefficientsAt coefficients) {
-  stream = stream && is_streamed(to[0], count);
-  int64_t i = 0, part = stream ? elements_to_line(to[0]) : 0;
+static inline void map_run(const From<Op>* from, const To<Op>* to, int64_t count, bool stream,
+                           CoefficientsAt coefficients, const typename Op::Form& form) {
+  stream = stream && is_streamed<Op>(to[0], count);
+  int64_t i = 0, part = stream ? elements_to_line<Op>(to[0]) : 0;
   // Once, or twice where the run begins or ends with a part.
   for (;;) {
-    if (part > 0) map_part<Op>(from, to, i, part, coefficients(i));
-    i += part;
+    for (int64_t some; part > 0; part -= some, i += some) {
+      some = part < kStrip ? part : kStrip;
+      map_strip<Op, false>(from, to, i, some, coefficients(i), form);
+    }
     if (i == count) return;
-    i = stream ? map_lanes<Op, true>(from, to, i, count, coefficients)
-               : map_lanes<Op, false>(from, to, i, count, coefficients);
+    i = stream ? map_strips<Op, true>(from, to, i, count, coefficients, form)
+               : map_strips<Op, false>(from, to, i, count, coefficients, form);
     part = count - i;
   }
 }
@@ -299,12 +296,13 @@ static inline void map_run(const typename Op::Type* const* from, typename Op::Ty
 template <class Op>
 BNORM_FLAT void map_rows(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
       const auto k = broadcast_coefficients<Op>(arrays, c);
       map_run<Op>(
-          run.from, run.to, s1 - s0, t.stream, [&](int64_t) -> const auto& { return k; });
+          run.from, run.to, s1 - s0, t.stream, [&](int64_t) -> const auto& { return k; }, form);
     }
   });
 }

@@ -10,7 +10,8 @@ struct PackedStrip {
 
 template <class Op>
 static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position, int64_t end,
-                                     typename Op::Type (*buffer)[16]) {
+                                     typename Op::A (*buffer)[16]) {
+  using E = Element<typename Op::Type>;
   const int64_t spatial = t.order.spatial;
   const int64_t octet = spatial > kOctet ? kOctet : t.order.octet_samples * spatial;
   const int64_t sample_end = spatial > kOctet ? (position / spatial + 1) * spatial : end;
@@ -20,8 +21,7 @@ static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position,
     count[h] = left < octet ? left : octet;
     for (int64_t i = 0; i < count[h]; ++i, ++position)
       for (int r = 0; r < Op::read_count; ++r)
-        buffer[r][8 * h + i] =
-            *at<typename Op::Type>(t.tensor[Op::reads[r]], position / spatial, c, position % spatial);
+        buffer[r][8 * h + i] = E::get(E::at(t.tensor[Op::reads[r]], position / spatial, c, position % spatial));
   }
   return {count[0], count[1]};
 }
@@ -29,8 +29,9 @@ static inline PackedStrip pack_strip(const Tile& t, int64_t c, int64_t position,
 /// Adds the positions [begin, end) of one block to the sums of channel c.
 template <class Op, bool centered>
 static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_t end,
-                                 const Coefficients<typename Op::A>& k, double pivot, Sums<Octet>& sums) {
-  using T = typename Op::Type;
+                                 const Coefficients<typename Op::A>& k, const typename Op::Form& form, double pivot,
+                                 Sums<Octet>& sums) {
+  using E = Element<typename Op::Type>;
   constexpr int reads = Op::read_count;
   const int64_t spatial = t.order.spatial;
   const auto pivots = Lanes<double>::broadcast(pivot);
@@ -39,11 +40,12 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
     const int64_t sample_end = spatial > kOctet ? (begin / spatial + 1) * spatial : end;
     Sums<Octet> quad = Sums<Octet>::zero();
     for (int64_t i = 0; i < kQuadStrips && begin < end && begin < sample_end; ++i) {
-      T buffer[reads][16] = {};
+      typename Op::A buffer[reads][16] = {};
       const PackedStrip strip = pack_strip<Op>(t, c, begin, end, buffer);
-      Input<T> in[reads];
-      each<0, reads>([&](auto r) { in[r] = Input<T>::load(buffer[r]); });
-      add_octets<Op, centered>(keep<centered>(Op::template terms<centered>(in, k, pivots), strip.lo, strip.hi), quad);
+      From<Op> from[reads];
+      each<0, reads>([&](auto r) { from[r] = E::plain(buffer[r]); });
+      const auto terms = Op::template terms<centered>(Operands<Op, true>{from, 0, kStrip}, k, form, pivots);
+      add_octets<Op, centered>(keep<Op, centered>(terms, strip.lo, strip.hi), quad);
       begin += strip.lo + strip.hi;
     }
     sums.add(quad);
@@ -53,9 +55,11 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
 template <class Op>
 static void reduce_scattered(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
   const auto add = [&](int64_t begin, int64_t count, int64_t c, ChannelSums& s) {
+    const auto k = broadcast_coefficients<Op>(arrays, c);
     with_centering<Op>(s.pivot, [&](auto centered) {
-      add_scattered<Op, centered>(t, c, begin, begin + count, broadcast_coefficients<Op>(arrays, c), s.pivot, s.sums);
+      add_scattered<Op, centered>(t, c, begin, begin + count, k, form, s.pivot, s.sums);
     });
   };
   for (int64_t c = t.c0; c < t.c1; ++c) {
@@ -71,27 +75,29 @@ static void reduce_scattered(const Tile& t) {
 
 template <class Op>
 static void map_scattered(const Tile& t) {
-  using T = typename Op::Type;
+  using E = Element<typename Op::Type>;
   constexpr int reads = Op::read_count, writes = Op::write_count;
   const int64_t spatial = t.order.spatial;
   const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
   for (int64_t c = t.c0; c < t.c1; ++c) {
     const auto k = broadcast_coefficients<Op>(arrays, c);
-    for (int64_t begin = t.begin; begin < t.end; begin += 16) {
-      const int64_t count = t.end - begin < 16 ? t.end - begin : 16;
-      T in[reads][16] = {}, out[writes][16];
-      const T* from[reads];
-      T* to[writes];
-      for (int r = 0; r < reads; ++r) from[r] = in[r];
-      for (int w = 0; w < writes; ++w) to[w] = out[w];
+    for (int64_t begin = t.begin; begin < t.end; begin += kStrip) {
+      const int64_t count = t.end - begin < kStrip ? t.end - begin : kStrip;
+      typename Op::A in[reads][16] = {}, out[writes][16];
+      From<Op> from[reads];
+      To<Op> to[writes];
+      for (int r = 0; r < reads; ++r) from[r] = E::plain(in[r]);
+      for (int w = 0; w < writes; ++w) to[w] = E::plain(out[w]);
+      const auto at = [&](const View& v, int64_t i) {
+        return E::at(v, (begin + i) / spatial, c, (begin + i) % spatial);
+      };
       for (int64_t i = 0; i < count; ++i)
-        for (int r = 0; r < reads; ++r)
-          in[r][i] = *at<T>(t.tensor[Op::reads[r]], (begin + i) / spatial, c, (begin + i) % spatial);
-      map_run<Op>(
-          from, to, 16, false, [&](int64_t) -> const auto& { return k; });
+        for (int r = 0; r < reads; ++r) in[r][i] = E::get(at(t.tensor[Op::reads[r]], i));
+      map_strip<Op, true>(from, to, 0, kStrip, k, form);
       for (int w = 0; w < writes; ++w)
         for (int64_t i = 0; t.tensor[Op::writes[w]].data && i < count; ++i)
-          *at<T>(t.tensor[Op::writes[w]], (begin + i) / spatial, c, (begin + i) % spatial) = out[w][i];
+          E::put(at(t.tensor[Op::writes[w]], i), out[w][i]);
     }
   }
 }

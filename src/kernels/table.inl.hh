@@ -5,9 +5,7 @@
 template <class Op>
 static constexpr void fill_reduce(TileKernel* family) {
   family[kRows] = reduce_rows<Op>;
-  family[kColumns] = reduce_columns<Op, kColumns>;
-  family[kColumnsNarrow] = reduce_columns<Op, kColumnsNarrow>;
-  family[kColumnsPlanar] = reduce_columns<Op, kColumnsPlanar>;
+  family[kColumns] = family[kColumnsNarrow] = family[kColumnsPlanar] = reduce_columns<Op>;
   family[kScattered] = reduce_scattered<Op>;
 }
 
@@ -21,35 +19,59 @@ static void visible(const Tile& t) {
 template <class Op>
 static constexpr void fill_map(TileKernel* family) {
   family[kRows] = visible<map_rows<Op>>;
-  family[kColumns] = visible<map_columns<Op>>;
-  family[kColumnsNarrow] = visible<map_columns_narrow<Op>>;
-  family[kColumnsPlanar] = visible<map_columns_planar<Op>>;
+  family[kColumns] = family[kColumnsNarrow] = family[kColumnsPlanar] = visible<map_columns<Op>>;
   family[kScattered] = map_scattered<Op>;
 }
 
-template <class T, Mask mask>
-static constexpr void fill_mask(KernelTable& t, int type) {
-  fill_reduce<GradientSums<T, mask>>(t.gradient_sums[type][mask]);
-  fill_map<Gradient<T, mask, false>>(t.gradient[type][mask][0]);
-  fill_map<Gradient<T, mask, true>>(t.gradient[type][mask][1]);
+template <class T, Style style>
+static constexpr void fill_style(KernelTable& t, Data data, int as) {
+  fill_reduce<GradientSums<T, style>>(t.gradient_sums[data][as]);
+  fill_map<Gradient<T, style>>(t.gradient[data][as]);
+  if constexpr (style != kActivated) fill_map<Normalize<T, style>>(t.normalize[data][as]);
 }
 
+// A branch for 16 lanes costs the less the more registers those take: as scalars it is free, and where f32 takes 4
+// registers, f64 and conversions hide it.
+constexpr bool kStylesOfF32 = Part<float>::size > 1;
+constexpr bool kStylesOfAll = Part<float>::size >= 8;
+
 template <class T>
-static constexpr void fill_type(KernelTable& t, int type) {
-  fill_reduce<Moments<T>>(t.moments[type]);
-  fill_map<Normalize<T, false>>(t.normalize[type][0]);
-  fill_map<Normalize<T, true>>(t.normalize[type][1]);
-  fill_mask<T, kMaskNone>(t, type);
-  fill_mask<T, kMaskX>(t, type);
-  fill_mask<T, kMaskY>(t, type);
+static constexpr void fill_data(KernelTable& t, Data data) {
+  constexpr bool is_f32 = Element<T>::is_f32;
+  fill_reduce<Moments<T>>(t.moments[data]);
+  fill_style<T, kCurved>(t, data, kCurved);
+  for (int style = kPiecewise; style < kStyles; ++style) fill_style<T, kPiecewise>(t, data, style);
+  if constexpr (is_f32 ? kStylesOfF32 : kStylesOfAll) fill_style<T, kBare>(t, data, kBare);
+  if constexpr (is_f32 && kStylesOfF32) {
+    fill_style<T, kWithResidual>(t, data, kWithResidual);
+    fill_style<T, kActivated>(t, data, kActivated);
+  }
+}
+
+template <class A>
+static constexpr void fill_curves(KernelTable& t, int arithmetic) {
+  const auto fill = [&]<class F>(CurveName name, F) {
+    t.activation[arithmetic][name] = curve<A, F::template value<A>>;
+    t.derivative_of_z[arithmetic][name] = curve<A, F::template derivative<A>>;
+    if constexpr (F::y_tells) t.derivative_of_y[arithmetic][name] = curve<A, F::template derivative_of_y<A>>;
+  };
+  fill(kElu, Elu());
+  fill(kSigmoid, Sigmoid());
+  fill(kTanh, Tanh());
+  fill(kSilu, Silu());
+  fill(kHardSwish, HardSwish());
+  fill(kGelu, Gelu());
+  fill(kGeluTanh, GeluTanh());
 }
 
 static constexpr KernelTable make_table(const char* name) {
   KernelTable t = {};
   t.name = name;
-  fill_type<float>(t, 0);
-  fill_type<double>(t, 1);
-  fill_type<Bf16>(t, 2);
+  fill_data<float>(t, kAllF32);
+  fill_data<double>(t, kAllF64);
+  fill_data<Mixed>(t, kMixed);
+  fill_curves<float>(t, 0);
+  fill_curves<double>(t, 1);
   t.merge_moments = merge_moments;
   t.merge_sums = merge_sums;
   t.finalize = finalize;
@@ -62,6 +84,8 @@ static constexpr KernelTable make_table(const char* name) {
   t.prepare_running[1][0] = prepare_running<double, float>;
   t.prepare_running[1][1] = prepare_running<double, double>;
   t.running_entry = running_entry;
+  t.load_params[0] = load_params<float>;
+  t.load_params[1] = load_params<double>;
   t.blend[0] = blend<float>;
   t.blend[1] = blend<double>;
   t.prepare_gradient[0] = prepare_gradient<float>;
