@@ -73,7 +73,7 @@ static void running_entry(double count, bool biased, const double* mean, const d
 
 // Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on
 // the stack.
-constexpr int64_t kParams = 64;
+constexpr int64_t kParams = 128;
 
 // Not inlined: rare, and large.
 static __attribute__((noinline)) void load_halves(const void* values, ElementType type, int64_t c, int64_t count,

@@ -264,7 +264,7 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
   using Form = typename GradientSums::Form;
   static constexpr bool makes_z = style != kBare && style != kWithResidual;
   static constexpr int coefficient_begin = kCenter, coefficient_end = makes_z ? kOffset + 1 : kCenter;
-  static constexpr bool zeros_make_zeros = false;
+  static constexpr bool zeros_make_zeros = style != kCurved;  // 0 times a slope that may be NaN
   static constexpr bool unrolled = false;
 
   template <bool centered, class Operands>
