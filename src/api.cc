@@ -157,9 +157,11 @@ size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) noexcept {
 }
 
 size_t bnorm_plan_partials_count(const bnorm_plan* plan) noexcept {
-  if (!plan) return 0;
-  const bnorm_desc& d = plan->plan.desc;
-  return static_cast<size_t>(d.groups + 2 * d.groups * d.channels);
+  return plan ? static_cast<size_t>(plan->plan.partials_doubles()) : 0;
+}
+
+size_t bnorm_plan_exchange_count(const bnorm_plan* plan, int32_t ranks) noexcept {
+  return plan && ranks >= 1 ? static_cast<size_t>(plan->plan.exchange_doubles(ranks)) : 0;
 }
 
 size_t bnorm_plan_describe(const bnorm_plan* plan, char* buffer, size_t bytes) noexcept {
@@ -177,13 +179,15 @@ bnorm_status bnorm_infer(const bnorm_plan* plan, const bnorm_infer_args* args) n
 bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) noexcept {
   Call call;
   const bnorm_status status = bnorm::check_train(plan, args, bnorm::TrainPart::kWhole, nullptr, &call);
-  return status == BNORM_OK ? bnorm::run_train(*plan, call) : status;
+  if (status == BNORM_OK) return bnorm::run_train(*plan, call);
+  return call.exchange ? bnorm::withdraw(plan->plan, call, status) : status;
 }
 
 bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) noexcept {
   Call call;
   const bnorm_status status = bnorm::check_backward(plan, args, bnorm::BackwardPart::kWhole, nullptr, &call);
-  return status == BNORM_OK ? bnorm::run_backward(*plan, call) : status;
+  if (status == BNORM_OK) return bnorm::run_backward(*plan, call);
+  return call.exchange ? bnorm::withdraw(plan->plan, call, status) : status;
 }
 
 // ------------------------------------------------------------------------------------ prepared inference --

@@ -35,6 +35,33 @@ void export_partials(const Run& run, double* to) {
   }
 }
 
+/// Merges n partials buffers; part(i) is the i-th, `merged` may be part(0).
+template <class Part>
+void merge_parts(const Plan& plan, PartialKind kind, int64_t n, const Part& part, double* merged) {
+  const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
+  for (int64_t g = 0; g < groups; ++g) {
+    double count = 0;
+    for (int64_t i = 0; i < n; ++i) count += part(i)[g];
+    for (int64_t c = 0; c < channels; c += kMergeChannels) {
+      const int64_t some = std::min(kMergeChannels, channels - c), first = groups + g * channels + c;
+      const int64_t second = first + groups * channels;
+      const auto bytes = static_cast<size_t>(some) * sizeof(double);
+      Partial all;
+      merge_range(
+          *plan.table, kind, some, 0, n,
+          [&](int64_t i, Partial& p) {
+            p.count = part(i)[g];
+            std::memcpy(p.first, part(i) + first, bytes);
+            std::memcpy(p.second, part(i) + second, bytes);
+          },
+          all);
+      std::memcpy(merged + first, all.first, bytes);
+      std::memcpy(merged + second, all.second, bytes);
+    }
+    merged[g] = count;  // last: merged may be the first part
+  }
+}
+
 // ---------------------------------------------------------------------------------------- coefficients --
 
 /// From running statistics: channels of group g into `coefficient`.
@@ -74,6 +101,14 @@ void load_statistics(const Run& run) {
     run.table().finalize(1, d.epsilon, false, run.w.saved_mean + to, run.w.saved_inv_std + to, run.w.saved_mean + to,
                          run.w.saved_inv_std + to, d.channels);
   }
+}
+
+/// Puts the saved statistics where the caller wants them, if they are not there already.
+void store_statistics(const Run& run) {
+  if (!run.call.mean || run.statistics_in_place()) return;
+  const int64_t all = run.desc().groups * run.channels();
+  store_values(run.call.mean, 0, all, false, run.w.saved_mean);
+  store_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
 }
 
 /// The coefficients of the forward call, for all groups, and the saved statistics that backward needs.
@@ -135,6 +170,87 @@ bool wants_map(const Call& call) { return call.tensor[kDx] || call.tensor[kDresi
 
 constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 
+// ------------------------------------------------------------------------------------------------ exchange --
+
+/// What this rank sends behind its status; what all sent, once merged.
+double* partials_to_send(const Call& call) { return call.exchange->buffer + 1; }
+
+/// Sends this rank's status and partials and merges those of all in place of them. Not OK if any rank's status was not.
+bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, bnorm_status own) {
+  const bnorm_exchange& e = *call.exchange;
+  const int64_t count = 1 + plan.partials_doubles();
+  double* const received = e.buffer + count;
+  e.buffer[0] = own;
+  const int32_t result = e.allgather(e.context, e.buffer, received, count);
+  if (own != BNORM_OK) return own;
+  if (result != 0)
+    return call.report.say(BNORM_EXECUTION_FAILED, "exchange.allgather = %d: must return 0; nothing was written",
+                           static_cast<int>(result));
+  for (int64_t r = 0; r < e.ranks; ++r)
+    if (received[r * count] != 0)
+      return call.report.say(BNORM_EXECUTION_FAILED,
+                             "exchange: rank %lld could not make its call (status %g); nothing was written",
+                             static_cast<long long>(r), received[r * count]);
+  merge_parts(
+      plan, kind, e.ranks, [&](int64_t r) { return received + r * count + 1; }, partials_to_send(call));
+  return BNORM_OK;
+}
+
+/// The partials of all ranks: count[G] and two arrays [G][C].
+struct JoinedPartials {
+  const double* count;
+  const double* first;
+  const double* second;
+
+  JoinedPartials(const Plan& plan, const Call& call)
+      : count(partials_to_send(call)), first(count + plan.desc.groups), second(first + plan.all_channels()) {}
+};
+
+bnorm_status train_together(const Run& run) {
+  const Plan& plan = run.plan;
+  const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kMoments, g, c0, c1); };
+  bnorm_status status = BNORM_OK;
+  if (run.count() > 0 && !run_passes(run, forward_passes(plan, true, false), merge)) status = failed(run.call);
+  export_partials(run, partials_to_send(run.call));
+  status = exchange_partials(plan, run.call, PartialKind::kMoments, status);
+  if (status != BNORM_OK) return status;
+  const JoinedPartials all(plan, run.call);
+  for (int64_t g = 0; g < plan.desc.groups; ++g) {
+    const int64_t at = g * run.channels();
+    run.table().finalize(all.count[g], plan.desc.epsilon, plan.desc.stats_type != BNORM_F64, all.first + at,
+                         all.second + at, run.w.saved_mean + at, run.w.saved_inv_std + at, run.channels());
+    prepare_from_saved(run, g, 0, run.channels());
+  }
+  if (run.count() > 0 && !run_passes(run, forward_passes(plan, false, true), kNothingBetween)) return failed(run.call);
+  store_statistics(run);
+  return update_running(plan, run.call, {all.count, false, all.first, all.second, run.channels()});
+}
+
+/// Gradients from the sums of a partials buffer; the coefficients are prepared.
+bnorm_status apply_sums(const Run& run, const double* sums) {
+  const int64_t groups = run.desc().groups, channels = run.channels();
+  const double* const sum_dz = sums + groups;
+  const double* const sum_dz_x = sum_dz + groups * channels;
+  for (int64_t g = 0; g < groups; ++g)
+    prepare_gradient(run, g, 0, channels, sums[g], sum_dz + g * channels, sum_dz_x + g * channels);
+  if (run.count() > 0 && wants_map(run.call) &&
+      !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
+    return failed(run.call);
+  store_param_gradients(run, sum_dz, sum_dz_x, channels);
+  return BNORM_OK;
+}
+
+bnorm_status backward_together(const Run& run) {
+  const Plan& plan = run.plan;
+  const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kSums, g, c0, c1); };
+  bnorm_status status = BNORM_OK;
+  prepare_backward(run);
+  if (run.count() > 0 && !run_passes(run, backward_passes(plan, true, false), merge)) status = failed(run.call);
+  export_partials(run, partials_to_send(run.call));
+  status = exchange_partials(plan, run.call, PartialKind::kSums, status);
+  return status == BNORM_OK ? apply_sums(run, JoinedPartials(plan, run.call).count) : status;
+}
+
 /// Coefficient arrays inside the buffer of bnorm_prepare.
 void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) {
   for (int k = 0; k < kCoefficients; ++k)
@@ -145,6 +261,12 @@ void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) 
 }  // namespace
 
 // ---------------------------------------------------------------------------------------------- full calls --
+
+bnorm_status withdraw(const Plan& plan, Call& call, bnorm_status status) {
+  if (!call.exchange) return status;
+  std::fill_n(partials_to_send(call), plan.partials_doubles(), 0.0);
+  return exchange_partials(plan, call, PartialKind::kSums, status);
+}
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
@@ -161,8 +283,9 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
 
 bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
-  if (!scratch.memory()) return scratch.refuse(call);
+  if (!scratch.memory()) return withdraw(handle.plan, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
+  if (call.exchange) return train_together(run);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
     const int64_t at = g * run.channels() + c0, partial = g * run.group_stride() + c0;
@@ -174,19 +297,16 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
     for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   else if (!run_passes(run, forward_passes(run.plan, true, true), finish))
     return failed(call);
-  if (call.mean && !run.statistics_in_place()) {
-    const int64_t all = run.desc().groups * run.channels();
-    store_values(call.mean, 0, all, false, run.w.saved_mean);
-    store_values(call.inv_std, 0, all, false, run.w.saved_inv_std);
-  }
+  store_statistics(run);
   const double count = run.count();
   return update_running(run.plan, call, {&count, true, run.w.first, run.w.second, run.group_stride()});
 }
 
 bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
-  if (!scratch.memory()) return scratch.refuse(call);
+  if (!scratch.memory()) return withdraw(handle.plan, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
+  if (call.exchange) return backward_together(run);
   const bool any = run.count() > 0;
   const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
   prepare_backward(run);
@@ -280,41 +400,13 @@ bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums)
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
-  const int64_t groups = run.desc().groups, channels = run.channels();
-  const double* const sum_dz = sums + groups;
-  const double* const sum_dz_x = sum_dz + groups * channels;
   prepare_backward(run);
-  for (int64_t g = 0; g < groups; ++g)
-    prepare_gradient(run, g, 0, channels, sums[g], sum_dz + g * channels, sum_dz_x + g * channels);
-  if (run.count() > 0 && wants_map(call) && !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
-    return failed(call);
-  store_param_gradients(run, sum_dz, sum_dz_x, channels);
-  return BNORM_OK;
+  return apply_sums(run, sums);
 }
 
 void run_merge(const Plan& plan, PartialKind kind, int64_t n, const double* const* parts, double* merged) {
-  const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
-  for (int64_t g = 0; g < groups; ++g) {
-    double count = 0;
-    for (int64_t i = 0; i < n; ++i) count += parts[i][g];
-    for (int64_t c = 0; c < channels; c += kMergeChannels) {
-      const int64_t some = std::min(kMergeChannels, channels - c), first = groups + g * channels + c;
-      const int64_t second = first + groups * channels;
-      const auto bytes = static_cast<size_t>(some) * sizeof(double);
-      Partial all;
-      merge_range(
-          *plan.table, kind, some, 0, n,
-          [&](int64_t i, Partial& part) {
-            part.count = parts[i][g];
-            std::memcpy(part.first, parts[i] + first, bytes);
-            std::memcpy(part.second, parts[i] + second, bytes);
-          },
-          all);
-      std::memcpy(merged + first, all.first, bytes);
-      std::memcpy(merged + second, all.second, bytes);
-    }
-    merged[g] = count;  // last: merged may be parts[0]
-  }
+  merge_parts(
+      plan, kind, n, [&](int64_t i) { return parts[i]; }, merged);
 }
 
 }  // namespace bnorm

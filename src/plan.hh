@@ -53,6 +53,13 @@ struct Plan {
   /// A set of coefficients is held in whole doubles.
   int64_t coefficients_doubles() const;
   size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
+  /// Doubles of a partials buffer, and of the messages of an exchange: a status before the partials of each rank, and
+  /// once more for what this one sends.
+  int64_t partials_doubles() const { return desc.groups + 2 * all_channels(); }
+  int64_t exchange_doubles(int64_t ranks) const {
+    int64_t count;
+    return __builtin_mul_overflow(ranks + 1, 1 + partials_doubles(), &count) ? INT64_MAX : count;
+  }
   /// Channels that a piece of work may be split at.
   int64_t channel_grain(Family) const;
 };

@@ -119,6 +119,24 @@ bnorm_status begin(const bnorm_plan* plan, const Args* args, Call* call) {
   return check_range("args.reserved", args->reserved, 0, 0, call->report);
 }
 
+/// Only a whole call may have one.
+bnorm_status check_exchange(const Plan& plan, const bnorm_exchange* exchange, bool whole, Call* call) {
+  if (!exchange) return BNORM_OK;
+  if (!whole)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "exchange = %p: must be NULL in the parts of a call",
+                            static_cast<const void*>(exchange));
+  BNORM_CHECK(check_struct(exchange, "exchange", call->report));
+  BNORM_CHECK(check_range("exchange.ranks", exchange->ranks, 1, INT32_MAX, call->report));
+  if (!exchange->allgather) return call->report.say(BNORM_INVALID_ARGUMENT, "exchange.allgather = NULL: must be given");
+  if (!exchange->buffer || reinterpret_cast<uintptr_t>(exchange->buffer) % sizeof(double) != 0)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "exchange.buffer = %p: must be given, aligned for double",
+                            static_cast<void*>(exchange->buffer));
+  BNORM_CHECK(check_range("exchange.buffer_count", exchange->buffer_count, plan.exchange_doubles(exchange->ranks),
+                          INT64_MAX, call->report));
+  call->exchange = exchange;
+  return BNORM_OK;
+}
+
 bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Call* call, Arrays& arrays) {
   call->workspace = workspace;
   if (workspace ? bytes >= plan.workspace_bytes : bytes == 0)
@@ -128,6 +146,13 @@ bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Ca
                           workspace ? "workspace_bytes = %zu: must be at least %zu (bnorm_plan_workspace_size)"
                                     : "workspace_bytes = %zu: must be 0 without a workspace (%zu would do)",
                           bytes, plan.workspace_bytes);
+}
+
+/// The buffer of an exchange is written, so nothing else may lie there.
+bnorm_status check_messages(const Plan& plan, const Call& call, Arrays& arrays) {
+  if (!call.exchange) return BNORM_OK;
+  return arrays.values("exchange.buffer", call.exchange->buffer, plan.exchange_doubles(call.exchange->ranks),
+                       sizeof(double), Arrays::kRequired, true);
 }
 
 bnorm_status check_affine(const Plan& plan, const void* scale, const void* shift, Call* call, Arrays& arrays) {
@@ -168,7 +193,7 @@ bnorm_status check_saved(const Plan& plan, const void* mean, const void* inv_std
 /// A partials buffer; of one that is read the counts must make sense.
 bnorm_status check_partials(const Plan& plan, const char* name, const double* partials, bool writes, Call* call,
                             Arrays& arrays) {
-  const int64_t groups = plan.desc.groups, count = groups + 2 * groups * plan.desc.channels;
+  const int64_t groups = plan.desc.groups, count = plan.partials_doubles();
   BNORM_CHECK(arrays.values(name, partials, count, sizeof(double), Arrays::kRequired, writes));
   for (int64_t g = 0; !writes && g < groups; ++g)
     if (!std::isfinite(partials[g]) || partials[g] < 0)
@@ -207,12 +232,14 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   const Plan& plan = handle->plan;
   const bool whole = part == TrainPart::kWhole, reads_x = part != TrainPart::kFinalize;
   const auto statistics = part == TrainPart::kMoments ? Arrays::kAbsent : Arrays::kOptional;
+  BNORM_CHECK(check_exchange(plan, args->exchange, whole, call));
   if (reads_x) {
     BNORM_CHECK(check_batch(plan, args->batch, call));
     BNORM_CHECK(check_executor(args->executor, call));
   }
   Arrays arrays(plan, *call);
   if (reads_x) BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
+  BNORM_CHECK(check_messages(plan, *call, arrays));
   call->average_factor = args->average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : args->average_factor;
   BNORM_CHECK(check_factor(call->average_factor, call->report));
   BNORM_CHECK(arrays.tensor(kX, args->x, required_if(reads_x), false));
@@ -235,10 +262,12 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(begin(handle, args, call));
   const Plan& plan = handle->plan;
   const bnorm_desc& d = plan.desc;
+  BNORM_CHECK(check_exchange(plan, args->exchange, part == BackwardPart::kWhole, call));
   BNORM_CHECK(check_batch(plan, args->batch, call));
   BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
   BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
+  BNORM_CHECK(check_messages(plan, *call, arrays));
   const bool sums_only = part == BackwardPart::kSums;
   const Derivative derivative = plan.backward_form.derivative;
   const bool x_tells = derivative == kOfX || derivative == kOfXPlus;

@@ -22,6 +22,7 @@ struct Call {
   double average_factor = 0;
   void* workspace = nullptr;  // NULL: to be allocated
   const bnorm_executor* executor = nullptr;
+  const bnorm_exchange* exchange = nullptr;  // set as soon as it is found valid: others may be waiting
   Report report;
 };
 

@@ -42,8 +42,8 @@ Activation piecewise(Real lower, Real upper, Real below_lower) {
 }
 
 /// A smooth one whose errors are relative to `value_size` and `slope_size`.
-Activation smooth(Activation::Function value, Activation::Function slope, Activation::Function value_size,
-                  Activation::Function slope_size) {
+Activation smooth(Activation::Function value, Activation::Function slope, const Activation::Function& value_size,
+                  const Activation::Function& slope_size) {
   Activation a;
   a.value = std::move(value);
   a.slope = std::move(slope);
@@ -56,7 +56,7 @@ Activation smooth(Activation::Function value, Activation::Function slope, Activa
   return a;
 }
 
-void tell_by_y(Activation& a, Activation::Function slope_of_y) {
+void tell_by_y(Activation& a, const Activation::Function& slope_of_y) {
   a.y_tells = true;
   a.slope_of_y = slope_of_y;
   a.slope_of_y_error = [=](Real y) { return kRoundoffs * (std::fabs(slope_of_y(y)) + std::fabs(y)); };

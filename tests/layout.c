@@ -82,6 +82,16 @@ static void bnorm_executor_layout(void) {
   FIELD(bnorm_executor, parallel_for, 16);
 }
 
+static void bnorm_exchange_layout(void) {
+  STRUCT(bnorm_exchange, 40);
+  FIELD(bnorm_exchange, struct_size, 0);
+  FIELD(bnorm_exchange, ranks, 4);
+  FIELD(bnorm_exchange, context, 8);
+  FIELD(bnorm_exchange, allgather, 16);
+  FIELD(bnorm_exchange, buffer, 24);
+  FIELD(bnorm_exchange, buffer_count, 32);
+}
+
 static void bnorm_infer_args_layout(void) {
   STRUCT(bnorm_infer_args, 104);
   FIELD(bnorm_infer_args, struct_size, 0);
@@ -101,7 +111,7 @@ static void bnorm_infer_args_layout(void) {
 }
 
 static void bnorm_train_args_layout(void) {
-  STRUCT(bnorm_train_args, 128);
+  STRUCT(bnorm_train_args, 136);
   FIELD(bnorm_train_args, struct_size, 0);
   FIELD(bnorm_train_args, reserved, 4);
   FIELD(bnorm_train_args, batch, 8);
@@ -119,10 +129,11 @@ static void bnorm_train_args_layout(void) {
   FIELD(bnorm_train_args, workspace_bytes, 104);
   FIELD(bnorm_train_args, executor, 112);
   FIELD(bnorm_train_args, error, 120);
+  FIELD(bnorm_train_args, exchange, 128);
 }
 
 static void bnorm_backward_args_layout(void) {
-  STRUCT(bnorm_backward_args, 160);
+  STRUCT(bnorm_backward_args, 168);
   FIELD(bnorm_backward_args, struct_size, 0);
   FIELD(bnorm_backward_args, reserved, 4);
   FIELD(bnorm_backward_args, batch, 8);
@@ -144,6 +155,7 @@ static void bnorm_backward_args_layout(void) {
   FIELD(bnorm_backward_args, workspace_bytes, 136);
   FIELD(bnorm_backward_args, executor, 144);
   FIELD(bnorm_backward_args, error, 152);
+  FIELD(bnorm_backward_args, exchange, 160);
 }
 
 static void bnorm_prepare_args_layout(void) {
@@ -210,6 +222,7 @@ int main(void) {
   bnorm_allocator_layout();
   bnorm_desc_layout();
   bnorm_executor_layout();
+  bnorm_exchange_layout();
   bnorm_infer_args_layout();
   bnorm_train_args_layout();
   bnorm_backward_args_layout();

@@ -12,7 +12,6 @@
 namespace bnorm_tests {
 
 using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 /// Buffers of one call. Tensors and arrays that the case leaves out stay empty.

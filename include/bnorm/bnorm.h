@@ -5,7 +5,7 @@
  * Contents
  *   1. Version, status, messages
  *   2. Simple calls: packed f32, plain arguments, one call
- *   3. Descriptor, plan, executor
+ *   3. Descriptor, plan, executor, exchange
  *   4. Full calls: bnorm_infer, bnorm_train, bnorm_backward
  *   5. Prepared inference: bnorm_prepare, bnorm_normalize
  *   6. Parts: moments, merge, finalize; gradient sums, apply
@@ -143,7 +143,7 @@ BNORM_API bnorm_status bnorm_backward_f32(int64_t batch, int64_t channels, int64
                                           const double* inv_std, float* dx, float* dscale,
                                           float* dshift) BNORM_NOEXCEPT;
 
-/* -------------------------------------------------------------- 3. Descriptor, plan, executor -- */
+/* ---------------------------------------------------- 3. Descriptor, plan, executor, exchange -- */
 
 /** Element types. */
 typedef int32_t bnorm_type;
@@ -303,6 +303,34 @@ typedef struct bnorm_executor {
 BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
 #define BNORM_SERIAL (bnorm_serial_executor())
 
+/** Statistics over several callers ("ranks"): processes, or threads of one. Each gives its own batch, which may be
+ *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
+ *
+ *  All ranks make the same calls in the same order, with plans equal in groups, channels and types. One message each
+ * way in a call: a status, and counts, means and M2 (or gradient sums) in f64, 8 * (1 + G + 2*G*C) bytes a rank. They
+ * are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one
+ *  process on the joined batch where that function promises it.
+ *
+ *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
+ * status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the arguments or
+ * the exchange itself are refused can it not: these are the caller's to check. An executor that fails behind the
+ * message is known to its own rank alone. */
+typedef struct bnorm_exchange {
+  uint32_t struct_size; /**< sizeof(bnorm_exchange) */
+  int32_t ranks;        /**< >= 1 */
+  void* context;        /**< handed to allgather */
+  /** Gives `count` doubles of this rank to all and brings received[ranks][count] of all, in the order of ranks. Returns
+   *  0, or anything else on failure: the call is then BNORM_EXECUTION_FAILED, with no output written. */
+  int32_t (*allgather)(void* context, const double* sent, double* received, int64_t count);
+  double* buffer;       /**< the messages: the call allocates nothing for them */
+  int64_t buffer_count; /**< doubles in it, at least bnorm_plan_exchange_count */
+} bnorm_exchange;
+#define BNORM_EXCHANGE_INIT \
+  { (uint32_t)sizeof(bnorm_exchange), 1, NULL, NULL, NULL, 0 }
+
+/** Doubles that an exchange over so many ranks needs: (ranks + 1) * (1 + G + 2*G*C); 0 for NULL or ranks < 1. */
+BNORM_API size_t bnorm_plan_exchange_count(const bnorm_plan* plan, int32_t ranks) BNORM_NOEXCEPT;
+
 /** `batch` of the arguments below: the plan's own batch (INIT sets it). Any other value is literal: 0 is empty. */
 #define BNORM_PLAN_BATCH (-1)
 /** `average_factor` of the arguments below: the descriptor's (INIT sets it). */
@@ -361,11 +389,12 @@ typedef struct bnorm_train_args {
   size_t workspace_bytes;
   const bnorm_executor* executor;
   bnorm_error* error;
+  const bnorm_exchange* exchange; /**< NULL: statistics of this batch alone */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
     (uint32_t)sizeof(bnorm_train_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL                                                                     \
+        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL                                                               \
   }
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
@@ -400,11 +429,13 @@ typedef struct bnorm_backward_args {
   size_t workspace_bytes;
   const bnorm_executor* executor;
   bnorm_error* error;
+  const bnorm_exchange* exchange; /**< as in the forward call: then dscale and dshift are those of the joined batch, the
+                                       same on every rank; NULL: this batch alone */
 } bnorm_backward_args;
 #define BNORM_BACKWARD_ARGS_INIT                                                                                      \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL                                                             \
+        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL                                                       \
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
@@ -456,7 +487,7 @@ BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_norma
 
 /* ------------------------------------------------------------------------------------- 6. Parts -- */
 
-/* A training step in parts, for statistics over several processes or micro-batches:
+/* A training step in parts, for statistics over micro-batches, or over processes where an exchange does not fit:
  *   bnorm_moments -> bnorm_moments_merge -> bnorm_moments_finalize -> bnorm_prepare -> bnorm_normalize
  *   bnorm_backward_sums -> bnorm_sums_merge -> bnorm_backward_apply
  * gives the bits of bnorm_train and bnorm_backward. A partials buffer is one flat run of bnorm_plan_partials_count
@@ -464,7 +495,7 @@ BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_norma
  * sum(dz) and sum(dz * (x - mean)). Counts that are read must be finite and >= 0. */
 
 /** Moments of a batch. Reads batch, x, workspace, executor and error of `args`; the other fields must be as INIT sets
- *  them. @param moments  out, partials buffer */
+ *  them (for all parts: `exchange` too). @param moments  out, partials buffer */
 BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_args* args,
                                      double* moments) BNORM_NOEXCEPT;
 

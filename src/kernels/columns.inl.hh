@@ -345,10 +345,12 @@ static __attribute__((flatten, noinline)) void map_lane_rows(const Tile& t, Curs
       const auto k = coefficients(l);
       Cursor<Op> part = row;
       for (int64_t i = 0; i < joined; ++i, step.take(part, t)) {
-        if (lanes - l >= kStrip)
+        if (lanes - l >= kStrip) {
+          fetch_ahead<Op>(part.to, l);
           map_strip<Op, true>(part.from, part.to, l, kStrip, k, form);
-        else
+        } else {
           map_strip<Op, false>(part.from, part.to, l, lanes - l, k, form);
+        }
       }
     }
     if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients, form);

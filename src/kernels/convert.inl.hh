@@ -22,7 +22,7 @@ struct Element {  // f32 and f64 are their own arithmetic type
   static To plain(T* values) { return values; }
   static T get(From p) { return *p; }
   static void put(To p, T value) { *p = value; }
-  static uintptr_t address(From p) { return reinterpret_cast<uintptr_t>(p); }
+  static const char* place(From p) { return reinterpret_cast<const char*>(p); }
   static int64_t bytes(From) { return sizeof(T); }
 
   static Lanes<T> load(From p) { return Lanes<T>::load(p); }
@@ -109,7 +109,7 @@ struct Element<Mixed> {
     return value[0];
   }
   static void put(To p, float value) { store_first(p, Lanes<float>::broadcast(value), 1); }
-  static uintptr_t address(From p) { return reinterpret_cast<uintptr_t>(p.data); }
+  static const char* place(From p) { return p.data; }
   static int64_t bytes(From p) { return p.bytes(); }
 
   static BNORM_IN_LOOP Lanes<float> load(From p) {

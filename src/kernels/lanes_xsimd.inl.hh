@@ -73,4 +73,6 @@ using Floats = Part<float>::Elements;
 using Words = Part<float>::Words;
 using Halves = Part<float>::Halves;
 
-static inline Words ones_where_nan(Floats v) { return __builtin_bit_cast(Words, v != v); }
+static inline Words ones_where_nan(Floats v) {
+  return __builtin_bit_cast(Words, v != v);  // NOLINT(misc-redundant-expression): true for NaN
+}

@@ -84,8 +84,7 @@ static inline void add_run(const From<Op>* from, int64_t count, const Coefficien
   const auto pivots = Lanes<double>::broadcast(pivot);
   const auto strip = [&](int64_t i) BNORM_IN_LOOP {
     each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
-      if (Op::is_read(r, form))
-        __builtin_prefetch(reinterpret_cast<const char*>(E::address(from[r] + i)) + kAheadBytes);
+      if (Op::is_read(r, form)) __builtin_prefetch(E::place(from[r] + i) + kAheadBytes);
     });
     return Op::template terms<centered>(Operands<Op, true>{from, i, kStrip}, k, form, pivots);
   };
@@ -222,16 +221,21 @@ static void reduce_rows(const Tile& t) {
   }
 }
 
+/// Fetches lines of the outputs, ahead of element i of a run, for writing.
+template <class Op>
+static inline BNORM_IN_LOOP void fetch_ahead(const To<Op>* to, int64_t i) {
+  using E = Element<typename Op::Type>;
+  each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
+    if (to[w]) __builtin_prefetch(E::place(to[w] + i) + kAheadBytes, 1);
+  });
+}
+
 /// 16 elements of a run from i on, or unless `full` the first `count` of them.
 template <class Op, bool full, bool stream = false>
 static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
                                            const Coefficients<typename Op::A>& k, const typename Op::Form& form) {
   using E = Element<typename Op::Type>;
   Lanes<typename Op::A> out[Op::write_count];
-  if constexpr (full && !stream)
-    each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
-      if (to[w]) __builtin_prefetch(reinterpret_cast<const char*>(E::address(to[w] + i)) + kAheadBytes, 1);
-    });
   Op::apply(Operands<Op, full>{from, i, count}, k, form, out);
   each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
     if constexpr (stream && w == 0) return E::stream(to[w] + i, out[w]);
@@ -247,7 +251,10 @@ static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* t
 template <class Op, bool stream, class CoefficientsAt>
 static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
                                                CoefficientsAt coefficients, const typename Op::Form& form) {
-  for (; i + kStrip <= count; i += kStrip) map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i), form);
+  for (; i + kStrip <= count; i += kStrip) {
+    if constexpr (!stream) fetch_ahead<Op>(to, i);
+    map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i), form);
+  }
   return i;
 }
 
@@ -261,14 +268,14 @@ template <class Op>
 static inline bool is_streamed(const To<Op>& to, int64_t count) {
   using E = Element<typename Op::Type>;
   const auto bytes = static_cast<uintptr_t>(count * E::bytes(to));
-  return to && (count >= kStreamedRun || (E::address(to) | bytes) % kLineBytes == 0);
+  return to && (count >= kStreamedRun || (reinterpret_cast<uintptr_t>(E::place(to)) | bytes) % kLineBytes == 0);
 }
 
 /// Elements before the next cache line.
 template <class Op>
 static inline int64_t elements_to_line(const To<Op>& to) {
   using E = Element<typename Op::Type>;
-  const auto bytes = static_cast<int64_t>(-E::address(to) % kLineBytes);
+  const auto bytes = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(E::place(to)) % kLineBytes);
   return bytes >> __builtin_ctzll(static_cast<uint64_t>(E::bytes(to)));  // no division on the way of every run
 }
 

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statistics over several ranks, here threads: against one process on the joined batch, and ranks that fail.
+#include <doctest/doctest.h>
+
+#include <barrier>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "plan.hh"
+#include "random.hh"
+#include "refusal.hh"
+
+namespace bnorm_tests {
+namespace {
+
+/// An allgather between threads.
+class Ranks {
+ public:
+  explicit Ranks(int ranks, int32_t result = 0)
+      : result_(result), sent_(static_cast<size_t>(ranks)), barrier_(static_cast<std::ptrdiff_t>(ranks)) {}
+
+  /// Runs call(rank, exchange) on a thread each.
+  template <class Call>
+  void run(const bnorm_plan* plan, const Call& call) {
+    std::vector<std::thread> threads;
+    for (size_t rank = 0; rank < sent_.size(); ++rank)
+      threads.emplace_back([&, rank] {
+        Place place = {this, rank};
+        std::vector<double> buffer(bnorm_plan_exchange_count(plan, count()));
+        bnorm_exchange exchange = BNORM_EXCHANGE_INIT;
+        exchange.ranks = count();
+        exchange.context = &place;
+        exchange.allgather = allgather;
+        exchange.buffer = buffer.data();
+        exchange.buffer_count = static_cast<int64_t>(buffer.size());
+        call(rank, &exchange);
+      });
+    for (std::thread& t : threads) t.join();
+  }
+
+ private:
+  struct Place {
+    Ranks* ranks;
+    size_t rank;
+  };
+  int32_t count() const { return static_cast<int32_t>(sent_.size()); }
+  static int32_t allgather(void* context, const double* sent, double* received, int64_t count) {
+    const Place& place = *static_cast<const Place*>(context);
+    Ranks& all = *place.ranks;
+    const auto size = static_cast<size_t>(count);
+    all.sent_[place.rank].assign(sent, sent + size);
+    all.barrier_.arrive_and_wait();
+    for (size_t r = 0; r < all.sent_.size(); ++r)
+      std::copy(all.sent_[r].begin(), all.sent_[r].end(), received + r * size);
+    all.barrier_.arrive_and_wait();
+    return all.result_;
+  }
+
+  int32_t result_;
+  std::vector<std::vector<double>> sent_;
+  std::barrier<> barrier_;
+};
+
+constexpr int64_t kGroups = 2, kChannels = 5, kSpatial = 16;
+
+/// A joined batch [G][N][C][S] and what is made of it; a rank's part are some samples of every group.
+struct Batch {
+  int64_t samples;
+  bnorm_layout layout;
+  std::vector<float> x, dy, y, dx;
+  std::vector<float> scale, shift;
+
+  Batch(int64_t n, bnorm_layout l) : samples(n), layout(l) {
+    Random random(7);
+    const auto make = [&](std::vector<float>& v, int64_t count, double mean) {
+      v.resize(static_cast<size_t>(count));
+      for (float& value : v) value = static_cast<float>(mean + random.normal());
+    };
+    make(x, elements(), 3);
+    make(dy, elements(), 0);
+    make(scale, kChannels, 1);
+    make(shift, kChannels, 0);
+    y.resize(x.size());
+    dx.resize(x.size());
+  }
+  int64_t elements() const { return kGroups * samples * kChannels * kSpatial; }
+
+  PlanPointer plan(const bnorm_allocator* allocator = nullptr) const {
+    bnorm_desc d = BNORM_DESC_INIT;
+    d.groups = kGroups;
+    d.batch = samples;
+    d.channels = kChannels;
+    d.spatial = kSpatial;
+    d.activation = BNORM_RELU;
+    d.running_mode = BNORM_RUNNING_SEQUENTIAL;
+    d.allocator = allocator;
+    REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+    return make_plan(d);
+  }
+};
+
+/// What a rank gets besides its part of y and dx.
+struct Shared {
+  std::vector<double> mean = std::vector<double>(kGroups * kChannels), inv_std = mean;
+  std::vector<float> running_mean = std::vector<float>(kChannels, 0.5F), running_var = running_mean;
+  std::vector<float> dscale = running_mean, dshift = running_mean;
+
+  bool operator==(const Shared&) const = default;
+};
+
+struct Statuses {
+  bnorm_status train, backward;
+};
+
+/// Samples [begin, end) of every group of the batch.
+Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin, int64_t end, Shared& out,
+                                 const bnorm_exchange* exchange) {
+  const int64_t offset = begin * kChannels * kSpatial;
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.batch = end - begin;
+  t.x = b.x.data() + offset;
+  t.y = b.y.data() + offset;
+  t.scale = b.scale.data();
+  t.shift = b.shift.data();
+  t.mean = out.mean.data();
+  t.inv_std = out.inv_std.data();
+  t.running_mean = out.running_mean.data();
+  t.running_var = out.running_var.data();
+  t.executor = BNORM_SERIAL;
+  t.exchange = exchange;
+  Statuses s;
+  s.train = bnorm_train(plan, &t);
+  bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
+  a.batch = t.batch;
+  a.x = t.x;
+  a.dy = b.dy.data() + offset;
+  a.scale = t.scale;
+  a.shift = t.shift;
+  a.mean = out.mean.data();
+  a.inv_std = out.inv_std.data();
+  a.dx = b.dx.data() + offset;
+  a.dscale = out.dscale.data();
+  a.dshift = out.dshift.data();
+  a.executor = BNORM_SERIAL;
+  a.exchange = exchange;
+  s.backward = bnorm_backward(plan, &a);
+  return s;
+}
+
+/// All ranks' results; parts are [border[r], border[r + 1]).
+std::vector<Shared> run_ranks(Batch& batch, const std::vector<int64_t>& border) {
+  const PlanPointer plan = batch.plan();
+  const int ranks = static_cast<int>(border.size()) - 1;
+  std::vector<Shared> shared(static_cast<size_t>(ranks));
+  std::vector<Statuses> statuses(shared.size());
+  Ranks(ranks).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
+    statuses[r] = train_and_differentiate(plan.get(), batch, border[r], border[r + 1], shared[r], exchange);
+  });
+  for (const Statuses& s : statuses) {
+    CHECK(s.train == BNORM_OK);
+    CHECK(s.backward == BNORM_OK);
+  }
+  return shared;
+}
+
+double farthest(const std::vector<float>& a, const std::vector<float>& b) {
+  double r = 0;
+  for (size_t i = 0; i < a.size(); ++i) r = std::max(r, static_cast<double>(std::fabs(a[i] - b[i])));
+  return r;
+}
+
+}  // namespace
+
+TEST_CASE("exchange: ranks with whole blocks give the bits of one process") {
+  for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
+    for (const int64_t ranks : {1, 2, 3, 4, 8}) {
+      const int64_t part = 64, rest = 17;  // 64 samples of 16 positions are a block
+      Batch one((ranks - 1) * part + rest, layout), many = one;
+      Shared expected;
+      train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
+      std::vector<int64_t> border = {0};
+      for (int64_t r = 1; r < ranks; ++r) border.push_back(r * part);
+      border.push_back(one.samples);
+      for (const Shared& shared : run_ranks(many, border)) CHECK(shared == expected);
+      CHECK(many.y == one.y);
+      CHECK(many.dx == one.dx);
+    }
+}
+
+TEST_CASE("exchange: unequal and empty parts give the joined batch, the same on every rank") {
+  const std::vector<std::vector<int64_t>> borders = {
+      {0, 0, 30}, {0, 1, 30}, {0, 13, 13, 30}, {0, 5, 6, 29, 30}, {0, 0, 3, 10, 11, 11, 20, 30, 30}};
+  for (const std::vector<int64_t>& border : borders) {
+    Batch one(30, BNORM_PLANAR), many = one;
+    Shared expected;
+    train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
+    const std::vector<Shared> shared = run_ranks(many, border);
+    for (const Shared& s : shared) CHECK(s == shared.front());
+    for (size_t i = 0; i < expected.mean.size(); ++i) {
+      CHECK(std::fabs(shared[0].mean[i] - expected.mean[i]) <= 1e-14 * 10);
+      CHECK(std::fabs(shared[0].inv_std[i] / expected.inv_std[i] - 1) <= 1e-13);
+    }
+    CHECK(farthest(many.y, one.y) <= 1e-5);  // of f32 statistics of z up to 10
+    CHECK(farthest(many.dx, one.dx) <= 1e-5);
+    CHECK(farthest(shared[0].dscale, expected.dscale) <= 1e-3 * 0.1);
+    CHECK(farthest(shared[0].running_var, expected.running_var) <= 1e-6);
+  }
+}
+
+TEST_CASE("exchange: no values on any rank") {
+  Batch empty(30, BNORM_PLANAR);
+  for (const Shared& s : run_ranks(empty, {0, 0, 0})) {
+    CHECK(s.mean == std::vector<double>(kGroups * kChannels, 0));
+    CHECK(s.running_mean == std::vector<float>(kChannels, 0.5F));
+    CHECK(s.dscale == std::vector<float>(kChannels, 0));
+  }
+}
+
+namespace {
+
+int32_t broken_loop(void*, int64_t, bnorm_task, void*) { return 1; }
+
+/// For the plan, and then no more.
+void* allocate_once(void* context, size_t bytes) {
+  return std::exchange(*static_cast<bool*>(context), true) ? nullptr : std::malloc(bytes);
+}
+void release(void*, void* pointer, size_t) { std::free(pointer); }
+
+enum class Fault { kOverlap, kNegativeFactor, kExecutor, kMemory };
+
+/// One rank of three goes wrong: it learns why, the others learn that, and nobody has written anything.
+void check_fault(Fault fault, bnorm_status own) {
+  Batch batch(6000, BNORM_PLANAR);  // large enough for an executor
+  const std::vector<float> before = batch.y;
+  const PlanPointer plan = batch.plan();
+  std::vector<bnorm_status> statuses(3);
+  std::vector<std::string> messages(3);
+  std::vector<Shared> shared(3);
+  bnorm_executor broken = BNORM_EXECUTOR_INIT;
+  broken.concurrency = 2;
+  broken.parallel_for = broken_loop;
+  bool used = false;
+  bnorm_allocator scarce = BNORM_ALLOCATOR_INIT;
+  scarce.context = &used;
+  scarce.allocate = allocate_once;
+  scarce.release = release;
+  const PlanPointer starved = batch.plan(&scarce);
+  Ranks(3).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
+    const auto offset = static_cast<int64_t>(r) * 2000 * kChannels * kSpatial;
+    bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+    t.batch = 2000;
+    t.x = batch.x.data() + offset;
+    t.y = batch.y.data() + offset;
+    t.mean = shared[r].mean.data();
+    t.inv_std = shared[r].inv_std.data();
+    t.running_mean = shared[r].running_mean.data();
+    t.executor = BNORM_SERIAL;
+    t.exchange = exchange;
+    if (r == 1 && fault == Fault::kOverlap) t.mean = batch.y.data() + offset;
+    if (r == 1 && fault == Fault::kNegativeFactor) t.average_factor = -0.5;
+    if (r == 1 && fault == Fault::kExecutor) t.executor = &broken;
+    statuses[r] = bnorm_train(r == 1 && fault == Fault::kMemory ? starved.get() : plan.get(), &t);
+    messages[r] = bnorm_last_error();
+  });
+  CHECK(statuses[1] == own);
+  for (const size_t r : {0, 2}) {
+    CHECK(statuses[r] == BNORM_EXECUTION_FAILED);
+    CHECK(messages[r].find("rank 1") != std::string::npos);
+  }
+  CHECK(batch.y == before);
+  for (const Shared& s : shared) CHECK(s == Shared());
+}
+
+}  // namespace
+
+TEST_CASE("exchange: a rank that fails makes every rank return an error") {
+  check_fault(Fault::kOverlap, BNORM_INVALID_ARGUMENT);
+  check_fault(Fault::kNegativeFactor, BNORM_INVALID_ARGUMENT);
+  check_fault(Fault::kExecutor, BNORM_EXECUTION_FAILED);
+  check_fault(Fault::kMemory, BNORM_OUT_OF_MEMORY);
+}
+
+TEST_CASE("exchange: an allgather that fails") {
+  Batch batch(4, BNORM_PLANAR);
+  const PlanPointer plan = batch.plan();
+  const std::vector<float> before = batch.y;
+  Ranks(1, 77).run(plan.get(), [&](size_t, const bnorm_exchange* exchange) {
+    Shared shared;
+    const Statuses s = train_and_differentiate(plan.get(), batch, 0, 4, shared, exchange);
+    CHECK(s.train == BNORM_EXECUTION_FAILED);
+    CHECK(s.backward == BNORM_EXECUTION_FAILED);
+    CHECK(std::string(bnorm_last_error()).find("exchange.allgather = 77") != std::string::npos);
+    CHECK(shared == Shared());
+  });
+  CHECK(batch.y == before);
+}
+
+TEST_CASE("exchange: its rules") {
+  Batch batch(4, BNORM_PLANAR);
+  const PlanPointer plan = batch.plan();
+  CHECK(bnorm_plan_exchange_count(plan.get(), 3) == 4 * (1 + kGroups + 2 * kGroups * kChannels));
+  CHECK(bnorm_plan_exchange_count(plan.get(), 0) == 0);
+  CHECK(bnorm_plan_exchange_count(nullptr, 3) == 0);
+  Ranks(1).run(plan.get(), [&](size_t, const bnorm_exchange* good) {
+    const auto refused = [&](auto change, const char* field) {
+      bnorm_exchange e = *good;
+      change(e);
+      Shared shared;
+      bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+      t.x = batch.x.data();
+      t.y = batch.y.data();
+      t.exchange = &e;
+      check_refusal(bnorm_train(plan.get(), &t), BNORM_INVALID_ARGUMENT, nullptr, {field});
+    };
+    refused([](bnorm_exchange& e) { e.struct_size = 8; }, "exchange.struct_size");
+    refused([](bnorm_exchange& e) { e.ranks = 0; }, "exchange.ranks");
+    refused([](bnorm_exchange& e) { e.allgather = nullptr; }, "exchange.allgather");
+    refused([](bnorm_exchange& e) { e.buffer = nullptr; }, "exchange.buffer");
+    refused([](bnorm_exchange& e) { e.ranks = 2; }, "exchange.buffer_count");
+    double moments[kGroups + 2 * kGroups * kChannels];
+    bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+    t.x = batch.x.data();
+    t.exchange = good;
+    check_refusal(bnorm_moments(plan.get(), &t, moments), BNORM_INVALID_ARGUMENT, nullptr, {"exchange"});
+  });
+}
+
+}  // namespace bnorm_tests
