@@ -2,34 +2,17 @@
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "row.hh"
+#include "support/half.hh"
 
 namespace bnorm_bench {
 
 inline size_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 /// Parameters and their gradients are f64 for f64 data, else f32.
 inline Dtype parameter_dtype(Dtype data) { return data == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
-/// binary16 by its definition.
-inline double f16_value(uint16_t bits) {
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const double size = std::ldexp(exponent > 0 ? 1024 + fraction : fraction, (exponent > 0 ? exponent : 1) - 25);
-  if (exponent == 31) return fraction == 0 && bits >> 15 == 0 ? HUGE_VAL : (fraction == 0 ? -HUGE_VAL : NAN);
-  return bits >> 15 != 0 ? -size : size;
-}
-
-/// Towards 0, of |value| < 65536.
-inline uint16_t f16_bits(float value) {
-  const double size = std::fabs(static_cast<double>(value));
-  const int exponent = size < 0x1p-14 ? -14 : std::ilogb(size);
-  const auto units = static_cast<int>(std::ldexp(size, 10 - exponent));
-  return static_cast<uint16_t>((std::signbit(value) ? 0x8000 : 0) |
-                               (units < 1024 ? units : ((exponent + 14) << 10) + units));
-}
 
 inline double read_element(const std::byte* data, Dtype dtype, int64_t at) {
   switch (dtype) {
@@ -40,12 +23,12 @@ inline double read_element(const std::byte* data, Dtype dtype, int64_t at) {
     case Dtype::bf16:
       return std::bit_cast<float>(uint32_t{reinterpret_cast<const uint16_t*>(data)[at]} << 16);
     case Dtype::f16:
-      return static_cast<double>(f16_value(reinterpret_cast<const uint16_t*>(data)[at]));
+      return bnorm_support::f16_value(reinterpret_cast<const uint16_t*>(data)[at]);
   }
   return 0;
 }
 
-/// 16-bit types drop the low bits: any value will do as input. f16: of the size of N(0, 1).
+/// bf16 drops the low bits: any value will do as input.
 inline void write_element(std::byte* data, Dtype dtype, int64_t at, float value) {
   switch (dtype) {
     case Dtype::f32:
@@ -58,7 +41,7 @@ inline void write_element(std::byte* data, Dtype dtype, int64_t at, float value)
       reinterpret_cast<uint16_t*>(data)[at] = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
       break;
     case Dtype::f16:
-      reinterpret_cast<uint16_t*>(data)[at] = f16_bits(value);
+      reinterpret_cast<uint16_t*>(data)[at] = bnorm_support::f16_from(value);
       break;
   }
 }

@@ -179,15 +179,13 @@ bnorm_status bnorm_infer(const bnorm_plan* plan, const bnorm_infer_args* args) n
 bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) noexcept {
   Call call;
   const bnorm_status status = bnorm::check_train(plan, args, bnorm::TrainPart::kWhole, nullptr, &call);
-  if (status == BNORM_OK) return bnorm::run_train(*plan, call);
-  return call.exchange ? bnorm::withdraw(plan->plan, call, status) : status;
+  return status == BNORM_OK ? bnorm::run_train(*plan, call) : bnorm::withdraw(plan, call, status);
 }
 
 bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) noexcept {
   Call call;
   const bnorm_status status = bnorm::check_backward(plan, args, bnorm::BackwardPart::kWhole, nullptr, &call);
-  if (status == BNORM_OK) return bnorm::run_backward(*plan, call);
-  return call.exchange ? bnorm::withdraw(plan->plan, call, status) : status;
+  return status == BNORM_OK ? bnorm::run_backward(*plan, call) : bnorm::withdraw(plan, call, status);
 }
 
 // ------------------------------------------------------------------------------------ prepared inference --

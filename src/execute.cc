@@ -170,6 +170,23 @@ bool wants_map(const Call& call) { return call.tensor[kDx] || call.tensor[kDresi
 
 constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 
+/// Reduces all blocks and puts the merged partials of every group and channel into a partials buffer.
+bnorm_status reduce_to(const Run& run, const TwoPasses& passes, PartialKind kind, double* partials) {
+  const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, kind, g, c0, c1); };
+  if (run.count() > 0 && !run_passes(run, passes, merge)) return failed(run.call);
+  export_partials(run, partials);
+  return BNORM_OK;
+}
+
+/// Saved statistics and coefficients of channels from the moments of `count` values.
+void finish_statistics(const Run& run, int64_t g, int64_t c0, int64_t c1, double count, const double* mean,
+                       const double* m2) {
+  const int64_t at = g * run.channels() + c0;
+  run.table().finalize(count, run.desc().epsilon, run.desc().stats_type != BNORM_F64, mean, m2, run.w.saved_mean + at,
+                       run.w.saved_inv_std + at, c1 - c0);
+  prepare_from_saved(run, g, c0, c1);
+}
+
 // ------------------------------------------------------------------------------------------------ exchange --
 
 /// What this rank sends behind its status; what all sent, once merged.
@@ -208,18 +225,14 @@ struct JoinedPartials {
 
 bnorm_status train_together(const Run& run) {
   const Plan& plan = run.plan;
-  const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kMoments, g, c0, c1); };
-  bnorm_status status = BNORM_OK;
-  if (run.count() > 0 && !run_passes(run, forward_passes(plan, true, false), merge)) status = failed(run.call);
-  export_partials(run, partials_to_send(run.call));
-  status = exchange_partials(plan, run.call, PartialKind::kMoments, status);
+  constexpr auto kind = PartialKind::kMoments;
+  const bnorm_status own = reduce_to(run, forward_passes(plan, true, false), kind, partials_to_send(run.call));
+  const bnorm_status status = exchange_partials(plan, run.call, kind, own);
   if (status != BNORM_OK) return status;
   const JoinedPartials all(plan, run.call);
   for (int64_t g = 0; g < plan.desc.groups; ++g) {
     const int64_t at = g * run.channels();
-    run.table().finalize(all.count[g], plan.desc.epsilon, plan.desc.stats_type != BNORM_F64, all.first + at,
-                         all.second + at, run.w.saved_mean + at, run.w.saved_inv_std + at, run.channels());
-    prepare_from_saved(run, g, 0, run.channels());
+    finish_statistics(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
   }
   if (run.count() > 0 && !run_passes(run, forward_passes(plan, false, true), kNothingBetween)) return failed(run.call);
   store_statistics(run);
@@ -242,12 +255,10 @@ bnorm_status apply_sums(const Run& run, const double* sums) {
 
 bnorm_status backward_together(const Run& run) {
   const Plan& plan = run.plan;
-  const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kSums, g, c0, c1); };
-  bnorm_status status = BNORM_OK;
+  constexpr auto kind = PartialKind::kSums;
   prepare_backward(run);
-  if (run.count() > 0 && !run_passes(run, backward_passes(plan, true, false), merge)) status = failed(run.call);
-  export_partials(run, partials_to_send(run.call));
-  status = exchange_partials(plan, run.call, PartialKind::kSums, status);
+  const bnorm_status own = reduce_to(run, backward_passes(plan, true, false), kind, partials_to_send(run.call));
+  const bnorm_status status = exchange_partials(plan, run.call, kind, own);
   return status == BNORM_OK ? apply_sums(run, JoinedPartials(plan, run.call).count) : status;
 }
 
@@ -262,10 +273,10 @@ void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) 
 
 // ---------------------------------------------------------------------------------------------- full calls --
 
-bnorm_status withdraw(const Plan& plan, Call& call, bnorm_status status) {
+bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status) {
   if (!call.exchange) return status;
-  std::fill_n(partials_to_send(call), plan.partials_doubles(), 0.0);
-  return exchange_partials(plan, call, PartialKind::kSums, status);
+  std::fill_n(partials_to_send(call), handle->plan.partials_doubles(), 0.0);
+  return exchange_partials(handle->plan, call, PartialKind::kSums, status);
 }
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
@@ -283,15 +294,13 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
 
 bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
-  if (!scratch.memory()) return withdraw(handle.plan, call, scratch.refuse(call));
+  if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return train_together(run);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
-    const int64_t at = g * run.channels() + c0, partial = g * run.group_stride() + c0;
-    run.table().finalize(run.count(), run.desc().epsilon, run.desc().stats_type != BNORM_F64, run.w.first + partial,
-                         run.w.second + partial, run.w.saved_mean + at, run.w.saved_inv_std + at, c1 - c0);
-    prepare_from_saved(run, g, c0, c1);
+    const int64_t at = g * run.group_stride() + c0;
+    finish_statistics(run, g, c0, c1, run.count(), run.w.first + at, run.w.second + at);
   };
   if (run.count() == 0)
     for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
@@ -304,7 +313,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
 
 bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
-  if (!scratch.memory()) return withdraw(handle.plan, call, scratch.refuse(call));
+  if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return backward_together(run);
   const bool any = run.count() > 0;
@@ -362,10 +371,7 @@ bnorm_status run_moments(const bnorm_plan& handle, Call& call, double* moments) 
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
-  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kMoments, g, c0, c1); };
-  if (run.count() > 0 && !run_passes(run, forward_passes(run.plan, true, false), finish)) return failed(call);
-  export_partials(run, moments);
-  return BNORM_OK;
+  return reduce_to(run, forward_passes(run.plan, true, false), PartialKind::kMoments, moments);
 }
 
 bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* moments) {
@@ -390,10 +396,7 @@ bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums) {
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
   prepare_backward(run);
-  const auto finish = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, PartialKind::kSums, g, c0, c1); };
-  if (run.count() > 0 && !run_passes(run, backward_passes(run.plan, true, false), finish)) return failed(call);
-  export_partials(run, sums);
-  return BNORM_OK;
+  return reduce_to(run, backward_passes(run.plan, true, false), PartialKind::kSums, sums);
 }
 
 bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums) {

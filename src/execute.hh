@@ -12,7 +12,8 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call);
 bnorm_status run_backward(const bnorm_plan& handle, Call& call);
 
 /// Tells the other ranks of an exchange, if there is one, that this one's call came to `status`, not OK. Returns it.
-bnorm_status withdraw(const Plan& plan, Call& call, bnorm_status status);
+/// Without an exchange `handle` may be NULL.
+bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status);
 
 void run_prepare(const Plan& plan, const Call& call, void* coefficients);
 bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients);

@@ -103,38 +103,41 @@ void choose_types(Plan& p) {
 // ------------------------------------------------------------------------------------------------ activation --
 
 struct ActivationRule {
+  const char* name;
   Shape shape;
   CurveName curve;  // of kCurve
-  bool y_tells;     // activation'(z)
 };
 
 constexpr ActivationRule kActivations[] = {
-    {kRelu, kCurves, true},       // BNORM_IDENTITY
-    {kRelu, kCurves, true},       // BNORM_RELU
-    {kClip, kCurves, true},       // BNORM_CLIP
-    {kLeaky, kCurves, true},      // BNORM_LEAKY_RELU
-    {kCurve, kElu, true},         // BNORM_ELU
-    {kCurve, kSigmoid, true},     // BNORM_SIGMOID
-    {kCurve, kTanh, true},        // BNORM_TANH
-    {kCurve, kSilu, false},       // BNORM_SILU
-    {kCurve, kHardSwish, false},  // BNORM_HARD_SWISH
-    {kCurve, kGelu, false},       // BNORM_GELU
-    {kCurve, kGeluTanh, false},   // BNORM_GELU_TANH
+    {"identity", kRelu, kCurves},        // BNORM_IDENTITY
+    {"relu", kRelu, kCurves},            // BNORM_RELU
+    {"clip", kClip, kCurves},            // BNORM_CLIP
+    {"leaky_relu", kLeaky, kCurves},     // BNORM_LEAKY_RELU
+    {"elu", kCurve, kElu},               // BNORM_ELU
+    {"sigmoid", kCurve, kSigmoid},       // BNORM_SIGMOID
+    {"tanh", kCurve, kTanh},             // BNORM_TANH
+    {"silu", kCurve, kSilu},             // BNORM_SILU
+    {"hard_swish", kCurve, kHardSwish},  // BNORM_HARD_SWISH
+    {"gelu", kCurve, kGelu},             // BNORM_GELU
+    {"gelu_tanh", kCurve, kGeluTanh},    // BNORM_GELU_TANH
 };
 
-Derivative derivative_of(const bnorm_desc& d) {
-  if (d.activation == BNORM_IDENTITY) return kOne;
-  if (!d.residual_added) return kOfX;
-  return kActivations[d.activation].y_tells ? kOfY : kOfXPlus;
+Derivative derivative_of(const Plan& p) {
+  const ActivationRule& rule = kActivations[p.desc.activation];
+  if (p.desc.activation == BNORM_IDENTITY) return kOne;
+  if (!p.desc.residual_added) return kOfX;
+  const bool y_tells = rule.shape != kCurve || p.table->derivative_of_y[p.arithmetic][rule.curve] != nullptr;
+  return y_tells ? kOfY : kOfXPlus;
 }
 
 /// What both directions share.
-Form common_form(const bnorm_desc& d) {
+Form common_form(const Plan& p) {
+  const bnorm_desc& d = p.desc;
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   Form f = {};
   f.residual = d.residual_added != 0;
   f.frozen = d.frozen != 0;
-  f.derivative = derivative_of(d);
+  f.derivative = derivative_of(p);
   f.shape = kActivations[d.activation].shape;
   f.lower = d.activation == BNORM_RELU ? 0 : (d.activation == BNORM_CLIP ? d.clip_lower : none);
   f.upper = d.activation == BNORM_CLIP ? d.clip_upper : none;
@@ -155,13 +158,12 @@ Style backward_style(const Form& f) {
 }
 
 void choose_forms(Plan& p) {
-  const bnorm_desc& d = p.desc;
-  p.forward_form = p.backward_form = common_form(d);
+  p.forward_form = p.backward_form = common_form(p);
   p.other = p.backward_form.derivative == kOfY ? kY : (p.backward_form.derivative == kOfXPlus ? kResidual : kX);
   p.forward_style = forward_style(p.forward_form);
   p.backward_style = backward_style(p.backward_form);
   if (p.forward_form.shape != kCurve) return;
-  const CurveName curve = kActivations[d.activation].curve;
+  const CurveName curve = kActivations[p.desc.activation].curve;
   p.forward_form.curve = p.table->activation[p.arithmetic][curve];
   p.backward_form.curve =
       (p.backward_form.derivative == kOfY ? p.table->derivative_of_y : p.table->derivative_of_z)[p.arithmetic][curve];
@@ -251,8 +253,6 @@ Workspace map_workspace(const Plan& plan, void* memory) {
 
 size_t describe(const Plan& p, char* buffer, size_t bytes) {
   static const char* const types[] = {"f32", "f64", "bf16", "f16"};
-  static const char* const activations[] = {"identity", "relu", "clip",       "leaky_relu", "elu",      "sigmoid",
-                                            "tanh",     "silu", "hard_swish", "gelu",       "gelu_tanh"};
   const bnorm_desc& d = p.desc;
   const int length = std::snprintf(
       buffer, bytes,
@@ -266,7 +266,7 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       BNORM_VERSION_MAJOR, BNORM_VERSION_MINOR, BNORM_VERSION_PATCH, BNORM_NUMERICS_VERSION, p.table->name,
       static_cast<long long>(d.groups), static_cast<long long>(d.batch), static_cast<long long>(d.channels),
       static_cast<long long>(d.spatial), types[p.view[kX].type], types[p.view[kY].type], types[p.param_type],
-      types[d.stats_type == BNORM_F64], activations[d.activation], d.residual_added ? ", behind a residual" : "",
+      types[d.stats_type == BNORM_F64], kActivations[d.activation].name, d.residual_added ? ", behind a residual" : "",
       kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
       kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
       p.workspace_bytes, p.coefficients_bytes());

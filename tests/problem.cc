@@ -7,12 +7,8 @@
 #include <sstream>
 
 #include "random.hh"
-#include "support/activation.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 bnorm_strides channels_last(const Shape& p) { return {p.n * p.s * p.c, p.s * p.c, 1, p.c}; }

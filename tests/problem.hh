@@ -7,9 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "support/activation.hh"
 #include "tensor.hh"
 
 namespace bnorm_tests {
+
+using bnorm_support::activation;
+using bnorm_support::Activation;
 
 enum class Operation { kInfer, kPrepared, kTrain, kParts, kBackward, kBackwardParts };
 constexpr int kOperations = 6;

@@ -2,12 +2,8 @@
 // Gradients in long double, from the sums; bounds.hh derives the bounds.
 #include "bounds.hh"
 #include "reference.hh"
-#include "support/activation.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 /// Per group and channel: what backward sums, with bounds.

@@ -2,12 +2,8 @@
 // Inference and training in long double, two passes; bounds.hh derives the bounds.
 #include "bounds.hh"
 #include "reference.hh"
-#include "support/activation.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 void add_output(const Problem& p, const Roundoffs& e, const Activation& a, Normalized n, size_t i, Bounded& y) {

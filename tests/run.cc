@@ -7,11 +7,8 @@
 
 #include "plan.hh"
 #include "problem.hh"
-#include "support/activation.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
 namespace {
 
 /// Buffers of one call. Tensors and arrays that the case leaves out stay empty.

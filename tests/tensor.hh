@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "memory.hh"
+#include "support/half.hh"
 
 namespace bnorm_tests {
 
@@ -22,25 +23,6 @@ inline uint16_t bf16_from(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-/// binary16 by its definition: sign, 5 bits of exponent, 10 of fraction; to nearest, ties to even.
-inline uint16_t f16_from(float value) {
-  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
-  if (std::isnan(value)) return sign | 0x7e00;
-  const double size = std::fabs(static_cast<double>(value));
-  if (size >= 65520) return sign | 0x7c00;
-  const int exponent = size < 0x1p-14 ? -14 : std::ilogb(size);
-  const auto units = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));  // of the last place
-  return static_cast<uint16_t>(sign | (units < 1024 ? units : ((exponent + 14) << 10) + units));
-}
-
-inline double f16_value(uint16_t bits) {
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  double size = std::ldexp(exponent > 0 ? 1024 + fraction : fraction, (exponent > 0 ? exponent : 1) - 25);
-  if (exponent == 31)
-    size = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
-  return (bits & 0x8000) != 0 ? -size : size;
-}
-
 inline void store_element(bnorm_type type, void* at, double value) {
   const float narrow = static_cast<float>(value);
   if (type == BNORM_F64) {
@@ -48,7 +30,7 @@ inline void store_element(bnorm_type type, void* at, double value) {
   } else if (type == BNORM_F32) {
     std::memcpy(at, &narrow, 4);
   } else {
-    const uint16_t bits = type == BNORM_BF16 ? bf16_from(narrow) : f16_from(narrow);
+    const uint16_t bits = type == BNORM_BF16 ? bf16_from(narrow) : bnorm_support::f16_from(narrow);
     std::memcpy(at, &bits, 2);
   }
 }
@@ -65,7 +47,7 @@ inline double load_element(bnorm_type type, const void* at) {
   } else {
     uint16_t bits = 0;
     std::memcpy(&bits, at, 2);
-    value = type == BNORM_F16 ? f16_value(bits)
+    value = type == BNORM_F16 ? bnorm_support::f16_value(bits)
                               : static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16));
   }
   return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;

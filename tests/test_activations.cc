@@ -12,13 +12,9 @@
 #include "isas.hh"
 #include "plan.hh"
 #include "problem.hh"
-#include "support/activation.hh"
 #include "tensor.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
@@ -36,19 +32,33 @@ bnorm_desc line_desc(int64_t values, bnorm_type data, bnorm_type output) {
   return d;
 }
 
+/// The arrays of a call on such a line.
+struct Line {
+  Array x, mean, var;
+
+  Line(const bnorm_desc& d, const std::vector<double>& values)
+      : x(d.data_type, values.size(), Placement::kHeap, 0),
+        mean(d.data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32, 1, Placement::kHeap, 0),
+        var(d.data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32, 1, Placement::kHeap, 0) {
+    x.fill(values);
+    mean.fill({0});
+    var.fill({1});
+  }
+  template <class Args>
+  void give(Args& args) {
+    args.x = x.data();
+    args.running_mean = mean.data();
+    args.running_var = var.data();
+    args.executor = BNORM_SERIAL;
+  }
+};
+
 std::vector<double> infer(const bnorm_desc& desc, const std::vector<double>& x) {
-  Array in(desc.data_type, x.size(), Placement::kHeap, 0), out(desc.output_type, x.size(), Placement::kHeap, 0);
-  Array mean(desc.data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32, 1, Placement::kHeap, 0);
-  Array var(desc.data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32, 1, Placement::kHeap, 0);
-  in.fill(x);
-  mean.fill({0});
-  var.fill({1});
+  Line line(desc, x);
+  Array out(desc.output_type, x.size(), Placement::kHeap, 0);
   bnorm_infer_args args = BNORM_INFER_ARGS_INIT;
-  args.x = in.data();
+  line.give(args);
   args.y = out.data();
-  args.running_mean = mean.data();
-  args.running_var = var.data();
-  args.executor = BNORM_SERIAL;
   REQUIRE(bnorm_infer(make_plan(desc).get(), &args) == BNORM_OK);
   return out.values();
 }
@@ -56,21 +66,13 @@ std::vector<double> infer(const bnorm_desc& desc, const std::vector<double>& x) 
 /// dx = dy * activation'(x) of frozen statistics; dy is 1.
 std::vector<double> slopes(bnorm_desc desc, const std::vector<double>& x) {
   desc.frozen = 1;
-  Array in(desc.data_type, x.size(), Placement::kHeap, 0), dy(desc.output_type, x.size(), Placement::kHeap, 0);
-  Array dx(desc.data_type, x.size(), Placement::kHeap, 0);
-  const bnorm_type param = desc.data_type == BNORM_F64 ? BNORM_F64 : BNORM_F32;
-  Array mean(param, 1, Placement::kHeap, 0), var(param, 1, Placement::kHeap, 0);
-  in.fill(x);
+  Line line(desc, x);
+  Array dy(desc.output_type, x.size(), Placement::kHeap, 0), dx(desc.data_type, x.size(), Placement::kHeap, 0);
   dy.fill(std::vector<double>(x.size(), 1));
-  mean.fill({0});
-  var.fill({1});
   bnorm_backward_args args = BNORM_BACKWARD_ARGS_INIT;
-  args.x = in.data();
+  line.give(args);
   args.dy = dy.data();
   args.dx = dx.data();
-  args.running_mean = mean.data();
-  args.running_var = var.data();
-  args.executor = BNORM_SERIAL;
   REQUIRE(bnorm_backward(make_plan(desc).get(), &args) == BNORM_OK);
   return dx.values();
 }

@@ -7,12 +7,8 @@
 
 #include "bounds.hh"
 #include "reference.hh"
-#include "support/activation.hh"
 
 namespace bnorm_tests {
-
-using bnorm_support::activation;
-using bnorm_support::Activation;
 namespace {
 
 constexpr double kStep = 0x1p-8;

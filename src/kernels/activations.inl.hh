@@ -129,7 +129,7 @@ struct TailPolynomial<double> {
 /// The distribution function and the density of N(0, 1).
 template <class A>
 struct Normal {
-  A below, density;
+  A value, derivative;
 
   explicit BNORM_IN_LOOP Normal(A unbounded) {
     const A z = clamped<A>(unbounded, -40, 40), e = gauss(z);
@@ -141,8 +141,8 @@ struct Normal {
       p = p * s + coefficient;
     });
     const A tail = t * p * e;
-    below = z < 0 ? tail : 1 - tail;
-    density = e * A{0.398942280401432678};
+    value = z < 0 ? tail : 1 - tail;
+    derivative = e * A{0.398942280401432678};
   }
 };
 
@@ -215,18 +215,22 @@ struct Tanh {
 // Beyond this, logistic(z) is 0 or 1, and infinity would make NaN of products with 0.
 constexpr int kFar = 1000;
 
-struct Silu {
+/// z F(z), F a distribution function.
+template <template <class> class Distribution>
+struct Gated {
   static constexpr bool y_tells = false;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A) {
-    return (z < -kFar ? -kFar : z) * Logistic<A>(z).value;
+    return (z < -kFar ? -kFar : z) * Distribution<A>(z).value;
   }
   template <class A>
   static BNORM_IN_LOOP A derivative(A z, A) {
-    const Logistic<A> s(z);
-    return s.value + clamped<A>(z, -kFar, kFar) * s.derivative;
+    const Distribution<A> f(z);
+    return f.value + clamped<A>(z, -kFar, kFar) * f.derivative;
   }
 };
+using Silu = Gated<Logistic>;
+using Gelu = Gated<Normal>;
 
 struct HardSwish {
   static constexpr bool y_tells = false;
@@ -238,19 +242,6 @@ struct HardSwish {
   static BNORM_IN_LOOP A derivative(A z, A) {
     const A inner = z * (A{1} / A{3}) + A{0.5}, high = z >= 3 ? 1 : inner;
     return z <= -3 ? 0 : high;
-  }
-};
-
-struct Gelu {
-  static constexpr bool y_tells = false;
-  template <class A>
-  static BNORM_IN_LOOP A value(A z, A) {
-    return (z < -kFar ? -kFar : z) * Normal<A>(z).below;
-  }
-  template <class A>
-  static BNORM_IN_LOOP A derivative(A z, A) {
-    const Normal<A> n(z);
-    return n.below + clamped<A>(z, -kFar, kFar) * n.density;
   }
 };
 

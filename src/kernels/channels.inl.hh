@@ -76,12 +76,12 @@ static void running_entry(double count, bool biased, const double* mean, const d
 constexpr int64_t kParams = 128;
 
 // Not inlined: rare, and large.
-static __attribute__((noinline)) void load_halves(const void* values, ElementType type, int64_t c, int64_t count,
+static __attribute__((noinline)) void load_16_bit(const void* values, ElementType type, int64_t c, int64_t count,
                                                   float* to) {
   const MixedPointer from = {static_cast<char*>(const_cast<void*>(values)), type};
   for (int64_t i = 0; i < count; i += kStrip) Element<Mixed>::load_first(from + (c + i), count - i).store(to + i);
 }
-static __attribute__((noinline)) void store_halves(void* values, ElementType type, int64_t c, int64_t count,
+static __attribute__((noinline)) void store_16_bit(void* values, ElementType type, int64_t c, int64_t count,
                                                    const float* from) {
   const MixedPointer to = {static_cast<char*>(values), type};
   for (int64_t i = 0; i < count; i += kStrip)
@@ -96,7 +96,7 @@ static inline const W* params_at(const void* values, ElementType type, int64_t c
   if (!values)
     for (int64_t i = 0; i < count; ++i) room[i] = otherwise;
   else if constexpr (sizeof(W) == sizeof(float))
-    load_halves(values, type, c, count, room);
+    load_16_bit(values, type, c, count, room);
   return room;
 }
 
@@ -107,9 +107,9 @@ static inline void update_params(void* values, ElementType type, int64_t c, int6
   if constexpr (sizeof(W) == sizeof(float))
     if (type != kF32) {
       W room[kParams] = {};
-      if (!writes_all) load_halves(values, type, c, count, room);
+      if (!writes_all) load_16_bit(values, type, c, count, room);
       body(room);
-      return store_halves(values, type, c, count, room);
+      return store_16_bit(values, type, c, count, room);
     }
   body(static_cast<W*>(values) + c);
 }
@@ -142,16 +142,17 @@ static void blend(double factor, const double* entry, void* running, ElementType
   });
 }
 
-template <class W, class A>
-static inline void make_saved_coefficients(const double* __restrict mean, const double* __restrict inv_std,
-                                           const W* __restrict scale, const W* __restrict shift, A* __restrict center,
-                                           A* __restrict gain, A* __restrict offset, int64_t count) {
+/// Center, gain and offset in `Wide`, each rounded once to A; inv_std_of(spread[i]) is the inverse deviation.
+template <class Wide, class M, class InvStdOf, class W, class A>
+static inline void make_coefficients(const M* __restrict mean, const M* __restrict spread, InvStdOf inv_std_of,
+                                     const W* __restrict scale, const W* __restrict shift, A* __restrict center,
+                                     A* __restrict gain, A* __restrict offset, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    const double m = mean[i];
-    const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<double>(scale[i]) * inv_std[i]);
+    const Wide m = mean[i];
+    const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<Wide>(scale[i]) * inv_std_of(spread[i]));
     center[i] = m_a;
     gain[i] = k;
-    offset[i] = static_cast<A>(static_cast<double>(shift[i]) - (m - static_cast<double>(m_a)) * static_cast<double>(k));
+    offset[i] = static_cast<A>(static_cast<Wide>(shift[i]) - (m - static_cast<Wide>(m_a)) * static_cast<Wide>(k));
   }
 }
 
@@ -160,36 +161,26 @@ static void prepare_saved(const double* mean, const double* inv_std, const Affin
                           int64_t channels) {
   each_params(channels, [&](int64_t c, int64_t count) {
     W room[2][kParams];
-    make_saved_coefficients(mean + c, inv_std + c, params_at<W>(affine.scale, affine.type, c, count, 1, room[0]),
-                            params_at<W>(affine.shift, affine.type, c, count, 0, room[1]),
-                            static_cast<A*>(coefficient[kCenter]) + c, static_cast<A*>(coefficient[kGain]) + c,
-                            static_cast<A*>(coefficient[kOffset]) + c, count);
+    make_coefficients<double>(
+        mean + c, inv_std + c, [](double r) { return r; },
+        params_at<W>(affine.scale, affine.type, c, count, 1, room[0]),
+        params_at<W>(affine.shift, affine.type, c, count, 0, room[1]), static_cast<A*>(coefficient[kCenter]) + c,
+        static_cast<A*>(coefficient[kGain]) + c, static_cast<A*>(coefficient[kOffset]) + c, count);
   });
 }
 
 /// 1 / sqrt in f32 where both types are f32, else in f64.
-template <class W, class A, class Wide>
-static inline void make_running_coefficients(const W* __restrict mean, const W* __restrict var, Wide epsilon,
-                                             const W* __restrict scale, const W* __restrict shift, A* __restrict center,
-                                             A* __restrict gain, A* __restrict offset, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const Wide m = mean[i], inv_std = inverse_std(static_cast<Wide>(var[i]), epsilon);
-    const A m_a = static_cast<A>(m), k = static_cast<A>(static_cast<Wide>(scale[i]) * inv_std);
-    center[i] = m_a;
-    gain[i] = k;
-    offset[i] = static_cast<A>(static_cast<Wide>(shift[i]) - (m - static_cast<Wide>(m_a)) * static_cast<Wide>(k));
-  }
-}
-
 template <class W, class A>
 static void prepare_running(const void* mean, const void* var, double epsilon, const Affine& affine,
                             void* const* coefficient, int64_t channels) {
   using Wide = decltype(W() + A());
+  const Wide wide_epsilon = static_cast<Wide>(epsilon);
   each_params(channels, [&](int64_t c, int64_t count) {
     W room[4][kParams];
-    make_running_coefficients(
+    make_coefficients<Wide>(
         params_at<W>(mean, affine.type, c, count, 0, room[0]), params_at<W>(var, affine.type, c, count, 0, room[1]),
-        static_cast<Wide>(epsilon), params_at<W>(affine.scale, affine.type, c, count, 1, room[2]),
+        [wide_epsilon](W v) { return inverse_std(static_cast<Wide>(v), wide_epsilon); },
+        params_at<W>(affine.scale, affine.type, c, count, 1, room[2]),
         params_at<W>(affine.shift, affine.type, c, count, 0, room[3]), static_cast<A*>(coefficient[kCenter]) + c,
         static_cast<A*>(coefficient[kGain]) + c, static_cast<A*>(coefficient[kOffset]) + c, count);
   });

@@ -221,12 +221,18 @@ static void reduce_rows(const Tile& t) {
   }
 }
 
+/// Whether an output of a map is: the only one always is.
+template <class Op>
+static inline BNORM_IN_LOOP bool is_given(const To<Op>& to) {
+  return Op::write_count == 1 || to;
+}
+
 /// Fetches lines of the outputs, ahead of element i of a run, for writing.
 template <class Op>
 static inline BNORM_IN_LOOP void fetch_ahead(const To<Op>* to, int64_t i) {
   using E = Element<typename Op::Type>;
   each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
-    if (to[w]) __builtin_prefetch(E::place(to[w] + i) + kAheadBytes, 1);
+    if (is_given<Op>(to[w])) __builtin_prefetch(E::place(to[w] + i) + kAheadBytes, 1);
   });
 }
 
@@ -239,7 +245,7 @@ static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* t
   Op::apply(Operands<Op, full>{from, i, count}, k, form, out);
   each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
     if constexpr (stream && w == 0) return E::stream(to[w] + i, out[w]);
-    if (!to[w]) return;
+    if (!is_given<Op>(to[w])) return;
     if constexpr (full)
       E::store(to[w] + i, out[w]);
     else
