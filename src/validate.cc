@@ -12,6 +12,8 @@
 namespace bnorm {
 namespace {
 
+constexpr const char* kMessages = "exchange.buffer";
+
 /// Collects the arrays of a call, refusing what is missing, misaligned or overlapping.
 class Arrays {
  public:
@@ -40,7 +42,7 @@ class Arrays {
     return add(name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes);
   }
 
-  /// Each output against all inputs and the other outputs.
+  /// Each output against all inputs and the other outputs, in the order in which they came.
   bnorm_status check_overlap() const {
     for (const Region* a = outputs_.region; a != outputs_.end; ++a) {
       for (const Region* b = inputs_.region; b != inputs_.end; ++b)
@@ -70,6 +72,8 @@ class Arrays {
     return BNORM_OK;
   }
   bnorm_status refuse_overlap(const Region& a, const Region& b) const {
+    // A rank withdraws by a message in that buffer, which is not its own then.
+    if (a.name == kMessages) call_.exchange = nullptr;
     return call_.report.say(BNORM_INVALID_ARGUMENT,
                             "%s = %p overlaps %s = %p: an output may only be the very same tensor as an input", a.name,
                             a.data, b.name, b.data);
@@ -148,11 +152,12 @@ bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Ca
                           bytes, plan.workspace_bytes);
 }
 
-/// The buffer of an exchange is written, so nothing else may lie there.
+/// The buffer of an exchange is written, so nothing else may lie there. Comes before every other array: whatever else
+/// is wrong with a call, this must be known.
 bnorm_status check_messages(const Plan& plan, const Call& call, Arrays& arrays) {
   if (!call.exchange) return BNORM_OK;
-  return arrays.values("exchange.buffer", call.exchange->buffer, plan.exchange_doubles(call.exchange->ranks),
-                       sizeof(double), Arrays::kRequired, true);
+  return arrays.values(kMessages, call.exchange->buffer, plan.exchange_doubles(call.exchange->ranks), sizeof(double),
+                       Arrays::kRequired, true);
 }
 
 bnorm_status check_affine(const Plan& plan, const void* scale, const void* shift, Call* call, Arrays& arrays) {
@@ -238,8 +243,8 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
     BNORM_CHECK(check_executor(args->executor, call));
   }
   Arrays arrays(plan, *call);
-  if (reads_x) BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   BNORM_CHECK(check_messages(plan, *call, arrays));
+  if (reads_x) BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   call->average_factor = args->average_factor == BNORM_PLAN_FACTOR ? plan.desc.average_factor : args->average_factor;
   BNORM_CHECK(check_factor(call->average_factor, call->report));
   BNORM_CHECK(arrays.tensor(kX, args->x, required_if(reads_x), false));
@@ -266,8 +271,8 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(check_batch(plan, args->batch, call));
   BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
-  BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   BNORM_CHECK(check_messages(plan, *call, arrays));
+  BNORM_CHECK(check_workspace(plan, args->workspace, args->workspace_bytes, call, arrays));
   const bool sums_only = part == BackwardPart::kSums;
   const Derivative derivative = plan.backward_form.derivative;
   const bool x_tells = derivative == kOfX || derivative == kOfXPlus;

@@ -322,6 +322,18 @@ TEST_CASE("exchange: its rules") {
     refused([](bnorm_exchange& e) { e.allgather = nullptr; }, "exchange.allgather");
     refused([](bnorm_exchange& e) { e.buffer = nullptr; }, "exchange.buffer");
     refused([](bnorm_exchange& e) { e.ranks = 2; }, "exchange.buffer_count");
+    // A buffer that is not its own: not even the message that this rank withdraws may be written there.
+    std::vector<double> taken(static_cast<size_t>(good->buffer_count), 0.25);
+    const std::vector<double> before = taken;
+    bnorm_exchange overlapping = *good;
+    overlapping.buffer = taken.data();
+    bnorm_train_args o = BNORM_TRAIN_ARGS_INIT;
+    o.x = batch.x.data();
+    o.y = batch.x.data() + 1;  // overlaps x as well
+    o.running_mean = taken.data();
+    o.exchange = &overlapping;
+    check_refusal(bnorm_train(plan.get(), &o), BNORM_INVALID_ARGUMENT, nullptr, {"exchange.buffer", "running_mean"});
+    CHECK(taken == before);
     double moments[kGroups + 2 * kGroups * kChannels];
     bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
     t.x = batch.x.data();

@@ -34,8 +34,8 @@
  *     Nothing outside the elements that geometry and strides name is read or written.
  *   - A tensor of no elements may be NULL.
  *   - Aliasing: an output tensor may be the very same tensor as an input of the call, with elements of equal size and
- *     equal strides (y == x, dx == dy); otherwise no output overlaps another output or any input. What can be proved to
- * overlap is refused. Parameters and statistics never overlap an output, running_* being in-out apart.
+ *     equal strides (y == x, dx == dy); otherwise no output overlaps another output or any input. What can be proved
+ *     to overlap is refused. Parameters and statistics never overlap an output, running_* being in-out apart.
  *   - Same bits: for given inputs the outputs are the same to the last bit for any executor, thread count, ISA,
  *     strides, alignment, and whether done in one call or in parts (round to nearest, no flush to zero; sign and
  *     payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
@@ -307,14 +307,14 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
  *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
  *
  *  All ranks make the same calls in the same order, with plans equal in groups, channels and types. One message each
- * way in a call: a status, and counts, means and M2 (or gradient sums) in f64, 8 * (1 + G + 2*G*C) bytes a rank. They
- * are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one
+ *  way in a call: a status, and counts, means and M2 (or gradient sums) in f64, 8 * (1 + G + 2*G*C) bytes a rank. They
+ *  are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one
  *  process on the joined batch where that function promises it.
  *
  *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
- * status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the arguments or
- * the exchange itself are refused can it not: these are the caller's to check. An executor that fails behind the
- * message is known to its own rank alone. */
+ *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the arguments or
+ *  the exchange itself are refused, or its buffer overlaps an array of the call, can it not: these are the caller's to
+ *  check. An executor that fails behind the message is known to its own rank alone. */
 typedef struct bnorm_exchange {
   uint32_t struct_size; /**< sizeof(bnorm_exchange) */
   int32_t ranks;        /**< >= 1 */
