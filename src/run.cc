@@ -57,14 +57,16 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   t.b0 = t.b1 = t.begin = t.end = 0;
   t.family = family;
   t.form = &form;
-  for (int i = 0; i < kTensors; ++i) {
-    t.tensor[i] = plan.view[i];
-    if (call.tensor[i]) t.tensor[i].data = static_cast<char*>(call.tensor[i]) + p.g * plan.group_bytes[i];
-  }
-  t.tensor[kOther] = t.tensor[plan.other];
-  const View& any = t.tensor[call.tensor[kX] ? kX : kDy];
-  for (const int i : {+kX, +kResidual, +kDy, kOther})
-    if (!t.tensor[i].data) t.tensor[i] = any;
+  const auto view = [&](Tensor i) {
+    View v = plan.view[i];
+    if (call.tensor[i]) v.data = static_cast<char*>(call.tensor[i]) + p.g * plan.group_bytes[i];
+    return v;
+  };
+  const Tensor any = call.tensor[kX] ? kX : kDy;
+  const auto read = [&](Tensor i) { return view(call.tensor[i] ? i : any); };
+  for (const Tensor i : {kX, kResidual, kDy}) t.tensor[i] = read(i);
+  for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
+  t.tensor[kOther] = read(plan.other);
   void* coefficient[kCoefficients];
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];

@@ -47,10 +47,10 @@ struct CoefficientArrays {
   const A* value[kCoefficients];
 };
 
-/// Those of an operation, beginning with channel c.
+/// Those of an operation, beginning with channel c; the others NULL.
 template <class Op, class A = typename Op::A>
 static inline CoefficientArrays<A> arrays_of(const Tile& t, int64_t c) {
-  CoefficientArrays<A> r;
+  CoefficientArrays<A> r = {};
   each<Op::coefficient_begin, Op::coefficient_end>(
       [&](auto k) { r.value[k] = static_cast<const A*>(t.coefficient[k]) + c; });
   return r;
@@ -265,7 +265,7 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
   static constexpr bool makes_z = style != kBare && style != kWithResidual;
   static constexpr int coefficient_begin = kCenter, coefficient_end = makes_z ? kOffset + 1 : kCenter;
   static constexpr bool zeros_make_zeros = style != kCurved;  // 0 times a slope that may be NaN
-  static constexpr bool unrolled = false;
+  static constexpr bool unrolled = Moments<T>::unrolled && style > kPiecewise;
 
   template <bool centered, class Operands>
   static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>& k, const Form& form,

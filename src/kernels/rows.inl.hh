@@ -259,7 +259,7 @@ static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op
                                                CoefficientsAt coefficients, const typename Op::Form& form) {
   for (; i + kStrip <= count; i += kStrip) {
     if constexpr (!stream) fetch_ahead<Op>(to, i);
-    map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i), form);
+    map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i, kStrip), form);
   }
   return i;
 }
@@ -285,7 +285,7 @@ static inline int64_t elements_to_line(const To<Op>& to) {
   return bytes >> __builtin_ctzll(static_cast<uint64_t>(E::bytes(to)));  // no division on the way of every run
 }
 
-/// One run of `count` elements, contiguous in every tensor; coefficients(i) are those of the elements i .. i + 15.
+/// One run of `count` elements, contiguous in every tensor; coefficients(i, n) are those of the n elements from i on.
 /// With `stream`, whole cache lines of the first output go around the cache.
 template <class Op, class CoefficientsAt>
 static inline void map_run(const From<Op>* from, const To<Op>* to, int64_t count, bool stream,
@@ -296,7 +296,7 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, int64_t count
   for (;;) {
     for (int64_t some; part > 0; part -= some, i += some) {
       some = part < kStrip ? part : kStrip;
-      map_strip<Op, false>(from, to, i, some, coefficients(i), form);
+      map_strip<Op, false>(from, to, i, some, coefficients(i, some), form);
     }
     if (i == count) return;
     i = stream ? map_strips<Op, true>(from, to, i, count, coefficients, form)
@@ -315,7 +315,7 @@ BNORM_FLAT void map_rows(const Tile& t) {
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
       const auto k = broadcast_coefficients<Op>(arrays, c);
       map_run<Op>(
-          run.from, run.to, s1 - s0, t.stream, [&](int64_t) -> const auto& { return k; }, form);
+          run.from, run.to, s1 - s0, t.stream, [&](int64_t, int64_t) -> const auto& { return k; }, form);
     }
   });
 }
