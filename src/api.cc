@@ -7,6 +7,7 @@
 
 #include "dispatch.hh"
 #include "execute.hh"
+#include "fold.hh"
 #include "plan.hh"
 #include "validate.hh"
 
@@ -129,7 +130,13 @@ bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layout) noexce
 
 bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis) noexcept {
   Report report;
-  return bnorm::set_axis(desc, shape, rank, axis, report);
+  return bnorm::set_array(desc, nullptr, shape, nullptr, rank, axis, report);
+}
+
+bnorm_status bnorm_desc_set_array(bnorm_desc* desc, bnorm_strides* tensor, const int64_t* shape, const int64_t* strides,
+                                  int32_t rank, int32_t axis) noexcept {
+  Report report;
+  return bnorm::set_array(desc, tensor, shape, strides, rank, axis, report);
 }
 
 bnorm_status bnorm_plan_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error) noexcept {
@@ -246,6 +253,15 @@ bnorm_status bnorm_backward_apply(const bnorm_plan* plan, const bnorm_backward_a
   Call call;
   const bnorm_status status = bnorm::check_backward(plan, args, bnorm::BackwardPart::kApply, sums, &call);
   return status == BNORM_OK ? bnorm::run_apply(*plan, call, sums) : status;
+}
+
+// ----------------------------------------------------------------------------------------------- folding --
+
+bnorm_status bnorm_fold(const bnorm_plan* plan, const bnorm_fold_args* args) noexcept {
+  Call call;
+  bnorm::Layer layer;
+  const bnorm_status status = bnorm::check_fold(plan, args, &call, &layer);
+  return status == BNORM_OK ? bnorm::run_fold(plan->plan, call, layer) : status;
 }
 
 }  // extern "C"

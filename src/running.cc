@@ -60,14 +60,14 @@ class Update {
  public:
   Update(const Plan& plan, Call& call) : plan_(plan), call_(call) {}
 
-  /// Channels [c, c + channels), whose running statistics begin at `at`.
+  /// Channels [c, c + channels) of a group, whose running statistics begin at `at`.
   void enter(const Entries& e, int64_t at, int64_t c, int64_t channels) {
     if (!plan_.desc.guard) return blend(e, 0, at, channels);
     for (int64_t i = 0; i < channels; ++i)
       if (is_finite(plan_, e.mean[i], e.var[i]))
         blend(e, i, at + i, 1);
       else if (held_back_++ == 0)
-        first_held_ = c + i;
+        first_held_ = (plan_.desc.channel_block ? at : c) + i;
   }
   bnorm_status status() {
     if (held_back_ == 0) return BNORM_OK;

@@ -26,11 +26,26 @@ struct Call {
   Report report;
 };
 
+/// The layer of bnorm_fold.
+struct Layer {
+  bnorm_fold_order order;
+  ElementType weight_type, bias_type;
+  int64_t outputs, inputs, taps, groups;
+  bnorm_strides strides;  // n: output, c: input, s: tap
+  const void* weight;
+  const void* bias;
+  void* folded_weight;
+  void* folded_bias;
+  double most_digits_lost;
+  double* digits_lost;
+};
+
 /// Checks the fields of a plan's desc, resolves types and strides, and finds the extents.
 bnorm_status check_desc(Plan* plan, Report& report);
-/// bnorm_desc_set_layout and bnorm_desc_set_axis.
+/// bnorm_desc_set_layout and bnorm_desc_set_array.
 bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report);
-bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report);
+bnorm_status set_array(bnorm_desc* desc, bnorm_strides* tensor, const int64_t* shape, const int64_t* strides,
+                       int32_t rank, int32_t axis, Report& report);
 /// The arguments of bnorm_plan_create, up to the fields of `desc`.
 bnorm_status check_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error, Report& report);
 
@@ -47,6 +62,7 @@ bnorm_status check_prepare(const bnorm_plan* plan, const bnorm_prepare_args* arg
                            Call* call);
 bnorm_status check_normalize(const bnorm_plan* plan, const bnorm_normalize_args* args, Call* call,
                              const void** coefficients);
+bnorm_status check_fold(const bnorm_plan* plan, const bnorm_fold_args* args, Call* call, Layer* layer);
 bnorm_status check_merge(const bnorm_plan* plan, int64_t n, const double* const* parts, const double* merged,
                          bnorm_error* error, Report& report);
 

@@ -26,10 +26,8 @@ bnorm_status check_types(bnorm_desc* d, Report& report) {
   BNORM_CHECK(check_range("param_type", d->param_type, BNORM_F32, BNORM_F16, report));
   if ((d->data_type == BNORM_F64) != (d->output_type == BNORM_F64))
     return report.say(BNORM_UNSUPPORTED,
-                      "output_type = %" PRId32 ": with data_type %" PRId32
-                      " not supported, F64 (%d) "
-                      "goes with F64 alone",
-                      d->output_type, d->data_type, BNORM_F64);
+                      "output_type = %" PRId32 ": with data_type = %" PRId32 " not supported, F64 goes with F64 alone",
+                      d->output_type, d->data_type);
   return check_range("stats_type", d->stats_type, BNORM_F32, BNORM_F64, report);
 }
 
@@ -60,15 +58,11 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("frozen", d.frozen, 0, 1, report));
   BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
   BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
-  if (d.channel_block != 0)
-    return report.say(BNORM_UNSUPPORTED, "channel_block = %" PRId32 ": blocked layouts are not supported; must be 0",
-                      d.channel_block);
+  if (d.channel_block != 0 && d.channel_block != 8 && d.channel_block != 16)
+    return report.say(BNORM_INVALID_ARGUMENT, "channel_block = %" PRId32 ": must be 0, 8 or 16", d.channel_block);
   BNORM_CHECK(check_epsilon(d.epsilon, report));
   return check_factor(d.average_factor, report);
 }
-
-// 72 bytes of workspace an element at worst (one value a channel) stay far from 2^63.
-constexpr int64_t kMostElements = int64_t{1} << 52;
 
 bnorm_status check_sizes(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("groups", d.groups, 0, kMostElements, report));
@@ -131,38 +125,114 @@ bnorm_status check_allocator(const bnorm_allocator* given, Report& report) {
                     given->allocate ? "release" : "allocate");
 }
 
+/// Of those that fill in strides.
+bnorm_status check_unblocked(const bnorm_desc& d, Report& report) {
+  if (d.channel_block == 0) return BNORM_OK;
+  return report.say(BNORM_INVALID_ARGUMENT, "channel_block = %" PRId32 ": must be 0 here; packed blocks have strides 0",
+                    d.channel_block);
+}
+
+/// A blocked layout is one of groups: the blocks, with per-channel arrays of their own behind each other.
+bnorm_status make_groups_of_blocks(bnorm_desc* d, Report& report) {
+  const int64_t block = d->channel_block;
+  if (block == 0) return BNORM_OK;
+  if (d->groups != 1)
+    return report.say(BNORM_UNSUPPORTED, "groups = %" PRId64 ": blocked layouts (channel_block) have 1", d->groups);
+  if (d->channels % block != 0)
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "channels = %" PRId64 ": must be a multiple of channel_block = %" PRId64 " (pad them)",
+                      d->channels, block);
+  const int64_t s = std::max<int64_t>(d->spatial, 1);
+  for (int i = kX; i < kTensors; ++i) {
+    bnorm_strides& t = strides_of(*d, static_cast<Tensor>(i));
+    t = is_packed(t) ? bnorm_strides{s * block, s * std::max(d->channels, block), 1, block}
+                     : bnorm_strides{t.c, t.n, 1, t.s};
+  }
+  d->groups = d->channels / block;
+  d->channels = block;
+  d->running_mode = BNORM_RUNNING_PER_GROUP;
+  d->params_per_group = 1;
+  return BNORM_OK;
+}
+
+/// Axes of an array as one.
+struct MergedAxes {
+  int64_t size = 1, stride = 1;
+};
+
+/// Axes [begin, end) of an array, which must be one in memory.
+bnorm_status merge_axes(const int64_t* shape, const int64_t* strides, int32_t begin, int32_t end, MergedAxes* m,
+                        Report& report) {
+  for (int32_t i = end - 1; i >= begin; --i) {
+    if (shape[i] == 1) continue;
+    int64_t next;
+    const bool overflow = __builtin_mul_overflow(m->size, m->stride, &next);
+    if (strides && m->size > 1 && (overflow || strides[i] != next))
+      return report.say(BNORM_INVALID_ARGUMENT,
+                        "strides[%" PRId32 "] = %" PRId64 ": must be %" PRId64
+                        ", axes that become one must be one in memory",
+                        i, strides[i], next);
+    if (strides && m->size == 1) m->stride = strides[i];
+    if (__builtin_mul_overflow(m->size, shape[i], &m->size))
+      return report.say(BNORM_INVALID_ARGUMENT,
+                        "shape[%" PRId32 "] = %" PRId64 ": must be at most 2^52 elements in all", i, shape[i]);
+  }
+  return BNORM_OK;
+}
+
 }  // namespace
 
 bnorm_status set_layout(bnorm_desc* desc, bnorm_layout layout, Report& report) {
   BNORM_CHECK(check_struct(desc, "desc", report));
   BNORM_CHECK(check_range("layout", layout, BNORM_PLANAR, BNORM_CHANNELS_LAST, report));
+  BNORM_CHECK(check_unblocked(*desc, report));
   BNORM_CHECK(check_sizes(*desc, report));
   desc->x = desc->y = desc->residual = desc->dx = desc->dy = desc->dresidual = packed(*desc, layout);
   return BNORM_OK;
 }
 
-bnorm_status set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank, int32_t axis, Report& report) {
+bnorm_status set_array(bnorm_desc* desc, bnorm_strides* tensor, const int64_t* shape, const int64_t* strides,
+                       int32_t rank, int32_t axis, Report& report) {
   BNORM_CHECK(check_struct(desc, "desc", report));
   BNORM_CHECK(check_range("rank", rank, 1, INT32_MAX, report));
   BNORM_CHECK(check_range("axis", axis, -static_cast<int64_t>(rank), rank - 1, report));
   if (!shape) return report.say(BNORM_INVALID_ARGUMENT, "shape = NULL: must be given");
-  const int32_t channel_axis = axis < 0 ? axis + rank : axis;
-  bnorm_desc d = *desc;  // a refused call writes nothing
-  d.groups = d.batch = d.spatial = 1;
+  BNORM_CHECK(check_unblocked(*desc, report));
+  bool known = !tensor;
+  for (int i = kX; i < kTensors; ++i) known = known || tensor == &strides_of(*desc, static_cast<Tensor>(i));
+  if (!known)
+    return report.say(BNORM_INVALID_ARGUMENT, "tensor = %p: must be NULL or the strides of a tensor in desc",
+                      static_cast<void*>(tensor));
   for (int32_t i = 0; i < rank; ++i) {
     char name[24];
     std::snprintf(name, sizeof name, "shape[%" PRId32 "]", i);
     BNORM_CHECK(check_range(name, shape[i], 0, kMostElements, report));
-    int64_t& size = i < channel_axis ? d.batch : (i > channel_axis ? d.spatial : d.channels);
-    if (i == channel_axis)
-      size = shape[i];
-    else if (__builtin_mul_overflow(size, shape[i], &size))
-      return report.say(BNORM_INVALID_ARGUMENT,
-                        "shape[%" PRId32 "] = %" PRId64 ": must be at most 2^52 elements in all", i, shape[i]);
   }
+  const int32_t channel_axis = axis < 0 ? axis + rank : axis;
+  MergedAxes before, behind;
+  BNORM_CHECK(merge_axes(shape, strides, 0, channel_axis, &before, report));
+  BNORM_CHECK(merge_axes(shape, strides, channel_axis + 1, rank, &behind, report));
+  bnorm_desc d = *desc;  // a refused call writes nothing
+  d.groups = 1;
+  d.batch = before.size;
+  d.channels = shape[channel_axis];
+  d.spatial = behind.size;
   BNORM_CHECK(check_sizes(d, report));
-  d.x = d.y = d.residual = d.dx = d.dy = d.dresidual = packed(d, BNORM_PLANAR);
-  *desc = d;
+  const bnorm_strides result =
+      strides ? bnorm_strides{0, before.stride, strides[channel_axis], behind.stride} : packed(d, BNORM_PLANAR);
+  if (is_packed(result))
+    return report.say(BNORM_INVALID_ARGUMENT, "strides[%" PRId32 "] = 0: strides of 0 alone mean packed", channel_axis);
+  if (!tensor) {
+    d.x = d.y = d.residual = d.dx = d.dy = d.dresidual = result;
+    *desc = d;
+    return BNORM_OK;
+  }
+  if (desc->groups != 1 || desc->batch != d.batch || desc->channels != d.channels || desc->spatial != d.spatial)
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "shape: N, C, S = %" PRId64 ", %" PRId64 ", %" PRId64 ", must be those of desc, %" PRId64
+                      ", %" PRId64 ", %" PRId64 ", of one group",
+                      d.batch, d.channels, d.spatial, desc->batch, desc->channels, desc->spatial);
+  *tensor = result;
   return BNORM_OK;
 }
 
@@ -178,6 +248,7 @@ bnorm_status check_desc(Plan* plan, Report& report) {
   BNORM_CHECK(check_types(d, report));
   BNORM_CHECK(check_choices(*d, report));
   BNORM_CHECK(check_sizes(*d, report));
+  BNORM_CHECK(make_groups_of_blocks(d, report));
   BNORM_CHECK(check_tensors(plan, report));
   return check_allocator(d->allocator, report);
 }

@@ -184,6 +184,34 @@ static void bnorm_normalize_args_layout(void) {
   FIELD(bnorm_normalize_args, error, 56);
 }
 
+static void bnorm_fold_args_layout(void) {
+  STRUCT(bnorm_fold_args, 176);
+  FIELD(bnorm_fold_args, struct_size, 0);
+  FIELD(bnorm_fold_args, order, 4);
+  FIELD(bnorm_fold_args, weight_type, 8);
+  FIELD(bnorm_fold_args, bias_type, 12);
+  FIELD(bnorm_fold_args, outputs, 16);
+  FIELD(bnorm_fold_args, inputs, 24);
+  FIELD(bnorm_fold_args, taps, 32);
+  FIELD(bnorm_fold_args, layer_groups, 40);
+  FIELD(bnorm_fold_args, output_stride, 48);
+  FIELD(bnorm_fold_args, input_stride, 56);
+  FIELD(bnorm_fold_args, tap_stride, 64);
+  FIELD(bnorm_fold_args, weight, 72);
+  FIELD(bnorm_fold_args, bias, 80);
+  FIELD(bnorm_fold_args, folded_weight, 88);
+  FIELD(bnorm_fold_args, folded_bias, 96);
+  FIELD(bnorm_fold_args, mean, 104);
+  FIELD(bnorm_fold_args, inv_std, 112);
+  FIELD(bnorm_fold_args, running_mean, 120);
+  FIELD(bnorm_fold_args, running_var, 128);
+  FIELD(bnorm_fold_args, scale, 136);
+  FIELD(bnorm_fold_args, shift, 144);
+  FIELD(bnorm_fold_args, most_digits_lost, 152);
+  FIELD(bnorm_fold_args, digits_lost, 160);
+  FIELD(bnorm_fold_args, error, 168);
+}
+
 /* The INIT macros set the size and the defaults that are not zero. */
 static void initializers(void) {
   const bnorm_error error = BNORM_ERROR_INIT;
@@ -195,6 +223,7 @@ static void initializers(void) {
   const bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
   const bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
   const bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
+  const bnorm_fold_args fold = BNORM_FOLD_ARGS_INIT;
   expect("error.struct_size", error.struct_size, sizeof error);
   expect("allocator.struct_size", allocator.struct_size, sizeof allocator);
   expect("desc.struct_size", desc.struct_size, sizeof desc);
@@ -204,6 +233,10 @@ static void initializers(void) {
   expect("backward.struct_size", backward.struct_size, sizeof backward);
   expect("prepare.struct_size", prepare.struct_size, sizeof prepare);
   expect("normalize.struct_size", normalize.struct_size, sizeof normalize);
+  expect("fold.struct_size", fold.struct_size, sizeof fold);
+  expect("fold.taps", (size_t)fold.taps, 1);
+  expect("fold.layer_groups", (size_t)fold.layer_groups, 1);
+  expect("fold.most_digits_lost == 2", fold.most_digits_lost == 2, 1);
   expect("desc.groups", (size_t)desc.groups, 1);
   expect("desc.spatial", (size_t)desc.spatial, 1);
   expect("desc.epsilon == 1e-5", desc.epsilon == 1e-5, 1);
@@ -228,6 +261,7 @@ int main(void) {
   bnorm_backward_args_layout();
   bnorm_prepare_args_layout();
   bnorm_normalize_args_layout();
+  bnorm_fold_args_layout();
   initializers();
   expect("bnorm_version()", (size_t)bnorm_version(),
          BNORM_VERSION_MAJOR * 1000000 + BNORM_VERSION_MINOR * 1000 + BNORM_VERSION_PATCH);

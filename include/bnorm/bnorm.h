@@ -9,6 +9,7 @@
  *   4. Full calls: bnorm_infer, bnorm_train, bnorm_backward
  *   5. Prepared inference: bnorm_prepare, bnorm_normalize
  *   6. Parts: moments, merge, finalize; gradient sums, apply
+ *   7. Folding into a convolution or dense layer
  *
  * Vocabulary. Papers and frameworks call `scale` and `shift` gamma and beta, or weight and bias.
  *
@@ -207,7 +208,7 @@ typedef struct bnorm_desc {
   bnorm_type output_type; /**< y, residual, dy, dresidual; default data_type. F64 goes with F64 alone, others mix */
   bnorm_type param_type;  /**< scale, shift, running_*, dscale, dshift: any; default F64 for F64 data else F32 */
   bnorm_type stats_type;  /**< saved mean and inv_std: F64 (default) or F32 (frameworks); they are used as rounded */
-  int32_t channel_block;  /**< 0; blocked layouts are not supported yet */
+  int32_t channel_block;  /**< 0; 8 or 16: tensors are [N][C / block][S][block] (nChw8c, nChw16c), see below */
   int64_t groups;         /**< G >= 0; INIT sets 1 */
   int64_t batch;          /**< N >= 0: the largest batch of any call */
   int64_t channels;       /**< C >= 0 */
@@ -236,6 +237,9 @@ typedef struct bnorm_desc {
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
   const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
 } bnorm_desc;
+/* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
+ * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
+ * buffer has one count for each block in place of count[G]. */
 #define BNORM_STRIDES_PACKED \
   { 0, 0, 0, 0 }
 #define BNORM_DESC_INIT                                                                                              \
@@ -254,7 +258,8 @@ enum {
 };
 
 /** Fills the strides of all six tensors of `desc` for a packed layout of its geometry (set the sizes before).
- *  Refuses NULL, negative sizes, an element count beyond int64_t, or an unknown layout. */
+ *  Refuses NULL, negative sizes, an element count beyond int64_t, an unknown layout, or a channel_block (whose packed
+ *  layout is that of strides 0). */
 BNORM_API bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layout) BNORM_NOEXCEPT;
 
 /** Fills geometry (G = 1) and the strides of all six tensors for a contiguous row-major array whose axis `axis` is the
@@ -262,6 +267,17 @@ BNORM_API bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layo
  *  @param shape  [rank] sizes >= 0;  @param rank >= 1;  @param axis in [-rank, rank) */
 BNORM_API bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank,
                                            int32_t axis) BNORM_NOEXCEPT;
+
+/** The same for a strided array of any rank, as NumPy, PyTorch and DLPack describe one (bnorm/dlpack.h): slices,
+ *  transposed axes, channels-last memory behind an NCHW shape. Axes that become one, N or S, must be one in memory:
+ *  stride[i] = shape[i + 1] * stride[i + 1], axes of size 1 apart; other arrays are refused, and have to be copied.
+ *  @param tensor   NULL: sets geometry (G = 1) and the strides of all six tensors; one of the six in `desc`, e.g.
+ *                  &desc->y: sets that one alone, and the sizes must be those of `desc`
+ *  @param shape    [rank] sizes >= 0
+ *  @param strides  [rank] in elements, may be negative; NULL: row-major without gaps
+ *  @param rank, axis  as bnorm_desc_set_axis */
+BNORM_API bnorm_status bnorm_desc_set_array(bnorm_desc* desc, bnorm_strides* tensor, const int64_t* shape,
+                                            const int64_t* strides, int32_t rank, int32_t axis) BNORM_NOEXCEPT;
 
 /** A validated descriptor with everything decided: ISA, kernels, tiles, workspace. Immutable. */
 typedef struct bnorm_plan bnorm_plan;
@@ -521,6 +537,68 @@ BNORM_API bnorm_status bnorm_sums_merge(const bnorm_plan* plan, int64_t n, const
 /** dx, dresidual, dscale and dshift of this process's batch from the sums (and counts) of all. */
 BNORM_API bnorm_status bnorm_backward_apply(const bnorm_plan* plan, const bnorm_backward_args* args,
                                             const double* sums) BNORM_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------------ 7. Folding -- */
+
+/** Which of the two comes first: what is folded together. */
+typedef int32_t bnorm_fold_order;
+enum {
+  BNORM_LAYER_FIRST = 0, /**< z = normalize(layer(v)): channels are the layer's outputs */
+  BNORM_LAYER_LAST = 1   /**< layer(normalize(v)): channels are the layer's inputs. A convolution that padded z with 0
+                              must now pad v with -offset / gain of each channel */
+};
+
+/** A convolution or dense layer: out[o] = bias[o] + sum over i, t of weight[o][i][t] * in[i][t].
+ *  Strides (output, input, tap) of common layouts, T = taps: OIHW, OI: all 0. OHWI: T*I, 1, I. HWIO: 1, O, I*O.
+ *  IO (Keras): 1, O, 0. IOHW (transposed): T, O*T, 1. Depthwise [C][T]: layer_groups C, inputs 1. */
+typedef struct bnorm_fold_args {
+  uint32_t struct_size;
+  bnorm_fold_order order;
+  bnorm_type weight_type; /**< of weight and folded_weight: any; default F32 */
+  bnorm_type bias_type;   /**< of bias and folded_bias: any; default F32 */
+  int64_t outputs;        /**< >= 0 */
+  int64_t inputs;         /**< of one layer group, >= 0 */
+  int64_t taps;           /**< positions of the kernel, >= 0; INIT sets 1 */
+  int64_t layer_groups;   /**< of a grouped convolution, >= 1, a divisor of outputs; INIT sets 1 */
+  int64_t output_stride;  /**< in elements; all three 0: packed [outputs][inputs][taps] */
+  int64_t input_stride;
+  int64_t tap_stride;
+  const void* weight;
+  const void* bias;    /**< [outputs], NULL: 0 */
+  void* folded_weight; /**< out, strides as weight; may be weight */
+  void* folded_bias;   /**< [outputs], out; may be bias */
+  const void* mean;    /**< statistics and parameters as in bnorm_prepare_args */
+  const void* inv_std;
+  const void* running_mean;
+  const void* running_var;
+  const void* scale;
+  const void* shift;
+  double most_digits_lost; /**< >= 0, INFINITY: fold whatever is lost; INIT sets 2 */
+  double* digits_lost;     /**< out, NULL: not wanted */
+  bnorm_error* error;
+} bnorm_fold_args;
+#define BNORM_FOLD_ARGS_INIT                                                                                         \
+  {                                                                                                                  \
+    (uint32_t)sizeof(bnorm_fold_args), 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL, 2.0, NULL, NULL                                                                                  \
+  }
+
+/** Weights and bias of the one layer that does what layer and normalization did (activation and residual stay behind
+ *  it): with gain = scale * inv_std and offset = shift - mean * gain of a channel,
+ *    layer first: weight * gain[o],  bias * gain[o] + offset[o]
+ *    layer last:  weight * gain[i],  bias + sum over i, t of weight * offset[i]
+ *  in f64, each result rounded once to its type (16-bit: through f32). The plan has one group and gives channels,
+ *  epsilon, param_type and stats_type; its tensors and batch do not matter. A setup call: it allocates nothing and runs
+ *  on the calling thread.
+ *
+ *  digits_lost: decimal digits by which rounding errors of the folded layer may exceed those of its types, log10 of the
+ *  worst over outputs of
+ *    - the sum of the weights' rounding errors over roundoff times the sum of their sizes (subnormals, overflow), and
+ *    - the bias, or the terms it is a sum of, over the size of the results: |scale[o]| + |shift[o]|, layer last:
+ *      |bias| + sum of |weight| * (|scale[i]| + |shift[i]|). Means of 1000 deviations lose three digits here.
+ *  A fold that would lose more than most_digits_lost is refused, with the figure in the message, and writes nothing.
+ *  NaN and overflow count as infinitely many. Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2 (layer first). */
+BNORM_API bnorm_status bnorm_fold(const bnorm_plan* plan, const bnorm_fold_args* args) BNORM_NOEXCEPT;
 
 #ifdef __cplusplus
 }

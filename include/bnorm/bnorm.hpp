@@ -86,6 +86,7 @@ class Plan {
     expect(sums.size());
     check(bnorm_backward_apply(get(), &args, sums.data()));
   }
+  void fold(const bnorm_fold_args& args) const { check(bnorm_fold(get(), &args)); }
 
  private:
   struct Destroy {

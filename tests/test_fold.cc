@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Folding: the folded layer does what layer and normalization did, to the roundings of its types, and says what it
+// lost.
+#include <doctest/doctest.h>
+#include <bnorm/bnorm.hpp>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "isas.hh"
+#include "plan.hh"
+#include "random.hh"
+#include "refusal.hh"
+#include "tensor.hh"
+
+namespace bnorm_tests {
+namespace {
+
+/// How a layer's weights lie in memory.
+enum class Order { kOiHw, kOHwI, kHwIo, kIoHw };
+
+struct Layer {
+  bnorm_fold_order order = BNORM_LAYER_FIRST;
+  int64_t outputs = 6, inputs = 5, taps = 9, groups = 1;
+  Order memory = Order::kOiHw;
+  bnorm_type weight = BNORM_F32, bias = BNORM_F32;
+
+  int64_t channels() const { return order == BNORM_LAYER_FIRST ? outputs : inputs * groups; }
+  int64_t weights() const { return outputs * inputs * taps; }
+  void set_strides(bnorm_fold_args& a) const {
+    if (memory == Order::kOHwI) a.output_stride = taps * inputs, a.input_stride = 1, a.tap_stride = inputs;
+    if (memory == Order::kHwIo) a.output_stride = 1, a.input_stride = outputs, a.tap_stride = inputs * outputs;
+    if (memory == Order::kIoHw) a.output_stride = taps, a.input_stride = outputs * taps, a.tap_stride = 1;
+  }
+  size_t at(int64_t o, int64_t i, int64_t t) const {
+    switch (memory) {
+      case Order::kOHwI:
+        return static_cast<size_t>((o * taps + t) * inputs + i);
+      case Order::kHwIo:
+        return static_cast<size_t>((t * inputs + i) * outputs + o);
+      case Order::kIoHw:
+        return static_cast<size_t>((i * outputs + o) * taps + t);
+      default:
+        return static_cast<size_t>((o * inputs + i) * taps + t);
+    }
+  }
+};
+
+double roundoff(bnorm_type type) {
+  return type == BNORM_F32 ? 0x1p-24 : (type == BNORM_F64 ? 0x1p-53 : (type == BNORM_F16 ? 0x1p-11 : 0x1p-8));
+}
+
+/// A layer with random weights, statistics and parameters.
+class Fold {
+ public:
+  explicit Fold(const Layer& layer, double mean = 0.5, double scale_size = 1)
+      : layer_(layer),
+        weight_(layer.weight, static_cast<size_t>(layer.weights()), Placement::kHeap, 0),
+        bias_(layer.bias, static_cast<size_t>(layer.outputs), Placement::kHeap, 0),
+        folded_weight_(layer.weight, static_cast<size_t>(layer.weights()), Placement::kHeap, 0),
+        folded_bias_(layer.bias, static_cast<size_t>(layer.outputs), Placement::kHeap, 0) {
+    Random random(7);
+    const auto normals = [&](int64_t count, double center, double size) {
+      std::vector<double> v(static_cast<size_t>(count));
+      for (double& d : v) d = static_cast<double>(static_cast<float>(center + size * random.normal()));
+      return v;
+    };
+    weight_.fill(normals(layer.weights(), 0, 1));
+    bias_.fill(normals(layer.outputs, 0, 1));
+    mean_ = normals(layer.channels(), mean, 0.1);
+    scale_ = normals(layer.channels(), scale_size, 0.1 * scale_size);
+    shift_ = normals(layer.channels(), 0, scale_size);
+    for (int64_t c = 0; c < layer.channels(); ++c) inv_std_.push_back(1 + random.uniform());
+    v_ = normals(layer.inputs * layer.groups * layer.taps, 1, 1);
+  }
+
+  bnorm_status run(bool in_place = false, double most = 2) {
+    bnorm_desc d = BNORM_DESC_INIT;
+    d.channels = layer_.channels();
+    d.param_type = BNORM_F64;
+    bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+    a.order = layer_.order;
+    a.weight_type = layer_.weight;
+    a.bias_type = layer_.bias;
+    a.outputs = layer_.outputs;
+    a.inputs = layer_.inputs;
+    a.taps = layer_.taps;
+    a.layer_groups = layer_.groups;
+    layer_.set_strides(a);
+    a.weight = weight_.data();
+    a.bias = bias_.data();
+    a.folded_weight = in_place ? weight_.data() : folded_weight_.data();
+    a.folded_bias = in_place ? bias_.data() : folded_bias_.data();
+    a.mean = mean_.data();
+    a.inv_std = inv_std_.data();
+    a.scale = scale_.data();
+    a.shift = shift_.data();
+    a.most_digits_lost = most;
+    a.digits_lost = &digits_lost;
+    return bnorm_fold(make_plan(d).get(), &a);
+  }
+
+  /// Every output of the folded layer against layer and normalization in f64, within the roundings of its elements.
+  void check() {
+    const std::vector<double> w = weight_.values(), b = bias_.values(), fw = folded_weight_.values(),
+                              fb = folded_bias_.values();
+    const bool first = layer_.order == BNORM_LAYER_FIRST;
+    for (int64_t o = 0; o < layer_.outputs; ++o) {
+      double expected = b[static_cast<size_t>(o)], actual = fb[static_cast<size_t>(o)];
+      double bound = std::fabs(actual) * roundoff(layer_.bias);
+      for (int64_t i = 0; i < layer_.inputs; ++i)
+        for (int64_t t = 0; t < layer_.taps; ++t) {
+          const int64_t c = o / (layer_.outputs / layer_.groups) * layer_.inputs + i;
+          const double v = v_[static_cast<size_t>(c * layer_.taps + t)];
+          expected += w[layer_.at(o, i, t)] * (first ? v : normalized(v, static_cast<size_t>(c)));
+          actual += fw[layer_.at(o, i, t)] * v;
+          bound += std::fabs(fw[layer_.at(o, i, t)] * v) * roundoff(layer_.weight);
+        }
+      if (first) expected = normalized(expected, static_cast<size_t>(o));
+      INFO("output ", o, ": ", actual, ", expected ", expected);
+      CHECK(std::fabs(actual - expected) <= bound * (1 + 0x1p-8) + 0x1p-40);
+    }
+  }
+  std::vector<double> folded() { return both(folded_weight_, folded_bias_); }
+  std::vector<double> in_place() { return both(weight_, bias_); }
+  void set_inv_std(double value) { inv_std_[0] = value; }
+
+  double digits_lost = -1;
+
+ private:
+  double normalized(double v, size_t c) const { return (v - mean_[c]) * inv_std_[c] * scale_[c] + shift_[c]; }
+  static std::vector<double> both(const Array& a, const Array& b) {
+    std::vector<double> r = a.values();
+    for (const double v : b.values()) r.push_back(v);
+    return r;
+  }
+
+  Layer layer_;
+  Array weight_, bias_, folded_weight_, folded_bias_;
+  std::vector<double> mean_, inv_std_, scale_, shift_, v_;
+};
+
+}  // namespace
+
+TEST_CASE("fold: the folded layer does what both did") {
+  for (const bnorm_fold_order order : {BNORM_LAYER_FIRST, BNORM_LAYER_LAST})
+    for (const Order memory : {Order::kOiHw, Order::kOHwI, Order::kHwIo, Order::kIoHw})
+      for (const int64_t groups : {1, 2, 6})
+        for (const bnorm_type weight : {BNORM_F32, BNORM_BF16, BNORM_F16, BNORM_F64})
+          for (const bnorm_type bias : {bnorm_type{BNORM_F32}, weight}) {
+            INFO("order ", order, " memory ", static_cast<int>(memory), " groups ", groups, " types ", weight, bias);
+            Layer layer;
+            layer.order = order;
+            layer.memory = memory;
+            layer.groups = groups;
+            layer.inputs = groups == 6 ? 1 : 5;  // depthwise
+            layer.weight = weight;
+            layer.bias = bias;
+            Fold fold(layer), again(layer);
+            REQUIRE(fold.run() == BNORM_OK);
+            fold.check();
+            CHECK(fold.digits_lost < 1);
+            REQUIRE(again.run(true) == BNORM_OK);
+            CHECK(again.in_place() == fold.folded());
+          }
+}
+
+TEST_SUITE("isa") {
+  TEST_CASE("fold: the same bits on every ISA") {
+    std::vector<double> first;
+    for (const std::string& isa : isas()) {
+      INFO(isa);
+      const IsaScope scope(isa.c_str());
+      Layer layer;
+      layer.weight = BNORM_F16;
+      Fold fold(layer);
+      REQUIRE(fold.run() == BNORM_OK);
+      if (first.empty()) first = fold.folded();
+      CHECK(fold.folded() == first);
+    }
+  }
+}
+
+TEST_CASE("fold: digits lost are told, and too many refused") {
+  Layer layer;
+  SUBCASE("layer first") {}
+  SUBCASE("layer last") { layer.order = BNORM_LAYER_LAST; }
+  Fold far(layer, 1e5);
+  check_refusal(far.run(), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = ", "output", "most_digits_lost = 2"});
+  CHECK(far.digits_lost == -1);
+  const std::vector<double> untouched = Fold(layer).folded();
+  CHECK(far.folded() == untouched);
+  REQUIRE(far.run(false, 8) == BNORM_OK);
+  far.check();
+  // A mean of 1e5 with deviations from 0.5 to 1, beside outputs of about 2.
+  CHECK(far.digits_lost > 4);
+  CHECK(far.digits_lost < 6.5);
+}
+
+TEST_CASE("fold: subnormal and infinite weights are lost digits") {
+  Layer layer;
+  layer.weight = BNORM_F16;
+  layer.bias = BNORM_F32;
+  Fold small(layer, 0.5, 1e-7);
+  check_refusal(small.run(false, 1), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost"});
+  Fold infinite(layer);
+  infinite.set_inv_std(1e6);
+  check_refusal(infinite.run(false, 300), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = inf", "output 0"});
+  Fold nan(layer);
+  nan.set_inv_std(std::nan(""));
+  check_refusal(nan.run(false, 300), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = inf", "output 0"});
+  REQUIRE(nan.run(false, HUGE_VAL) == BNORM_OK);
+  CHECK(std::isnan(nan.folded()[0]));
+}
+
+TEST_CASE("fold: from running statistics, without bias and parameters") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = 2;
+  d.epsilon = 0;
+  const float weight[] = {1, 2, 3, 4}, mean[] = {1, 8}, var[] = {4, 0};
+  float folded[4], bias[2];
+  bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+  a.outputs = a.inputs = 2;
+  a.weight = weight;
+  a.folded_weight = folded;
+  a.folded_bias = bias;
+  a.running_mean = mean;
+  a.running_var = var;
+  bnorm::Plan(d).fold(a);
+  // Deviation 2, and one of 0, whose channel becomes 0.
+  CHECK(folded[0] == 0.5F);
+  CHECK(folded[1] == 1.0F);
+  CHECK(folded[2] == 0);
+  CHECK(folded[3] == 0);
+  CHECK(bias[0] == -0.5F);
+  CHECK(bias[1] == 0);
+}
+
+TEST_CASE("fold: refusals") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = 2;
+  const PlanPointer plan = make_plan(d);
+  d.groups = 2;
+  const PlanPointer grouped = make_plan(d);
+  float weight[8] = {1, 2, 3, 4}, bias[2] = {}, mean[2] = {}, var[2] = {1, 1};
+  const auto refused = [&](auto change, bnorm_status status, std::initializer_list<const char*> words,
+                           const bnorm_plan* with) {
+    bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+    bnorm_error error = BNORM_ERROR_INIT;
+    a.outputs = a.inputs = 2;
+    a.weight = a.folded_weight = weight;
+    a.bias = a.folded_bias = bias;
+    a.running_mean = mean;
+    a.running_var = var;
+    a.error = &error;
+    change(a);
+    const std::vector<float> before(weight, weight + 8);
+    check_refusal(bnorm_fold(with, &a), status, &error, words);
+    CHECK(std::equal(before.begin(), before.end(), weight));
+  };
+  const auto invalid = [&](auto change, std::initializer_list<const char*> words) {
+    refused(change, BNORM_INVALID_ARGUMENT, words, plan.get());
+  };
+  using Args = bnorm_fold_args;
+  refused([](Args&) {}, BNORM_UNSUPPORTED, {"groups = 2"}, grouped.get());
+  refused([](Args&) {}, BNORM_INVALID_ARGUMENT, {"plan = NULL"}, nullptr);
+  invalid([](Args& a) { a.order = 2; }, {"order = 2"});
+  invalid([](Args& a) { a.weight_type = 9; }, {"weight_type = 9"});
+  invalid([](Args& a) { a.bias_type = -1; }, {"bias_type = -1"});
+  invalid([](Args& a) { a.outputs = 3; }, {"outputs = 3", "channels, 2"});
+  invalid([](Args& a) { a.order = BNORM_LAYER_LAST, a.inputs = 3; }, {"inputs * layer_groups = 3", "channels, 2"});
+  invalid([](Args& a) { a.inputs = -1; }, {"inputs = -1"});
+  invalid([](Args& a) { a.taps = INT64_C(1) << 52; }, {"outputs * inputs * taps"});
+  invalid([](Args& a) { a.layer_groups = 0; }, {"layer_groups = 0"});
+  invalid([](Args& a) { a.order = BNORM_LAYER_LAST, a.layer_groups = 2, a.inputs = 1, a.outputs = 3; },
+          {"layer_groups = 2", "outputs = 3"});
+  invalid([](Args& a) { a.output_stride = 1, a.input_stride = 1; }, {"weight strides = (1, 1, 0)"});
+  invalid([](Args& a) { a.most_digits_lost = -1; }, {"most_digits_lost = -1"});
+  invalid([](Args& a) { a.most_digits_lost = std::nan(""); }, {"most_digits_lost = nan"});
+  invalid([](Args& a) { a.weight = nullptr; }, {"weight = NULL"});
+  invalid([](Args& a) { a.folded_bias = nullptr; }, {"folded_bias = NULL"});
+  invalid([&](Args& a) { a.folded_weight = weight + 1; }, {"folded_weight", "overlaps weight"});
+  invalid([&](Args& a) { a.folded_bias = mean; }, {"folded_bias", "overlaps running_mean"});
+  invalid([&](Args& a) { a.mean = mean; }, {"exactly one pair"});
+  Args old = BNORM_FOLD_ARGS_INIT;
+  old.struct_size = 8;
+  check_refusal(bnorm_fold(plan.get(), &old), BNORM_INVALID_ARGUMENT, nullptr, {"struct_size = 8"});
+}
+
+}  // namespace bnorm_tests

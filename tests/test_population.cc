@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The recipes of docs/statistics.md: population statistics over batches, and gradients over micro-batches.
+#include <bnorm/bnorm.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "plan.hh"
+#include "random.hh"
+
+namespace bnorm_tests {
+namespace {
+
+constexpr int64_t kChannels = 5, kSpatial = 6, kMost = 40;
+constexpr int64_t kSample = kChannels * kSpatial;
+constexpr int64_t kBatches[] = {40, 1, 17, 33};
+
+PlanPointer plan_of(int64_t batch) {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = batch;
+  d.channels = kChannels;
+  d.spatial = kSpatial;
+  return make_plan(d);
+}
+
+std::vector<float> normals(int64_t samples, uint64_t seed, double mean) {
+  Random random(seed);
+  std::vector<float> x(static_cast<size_t>(samples * kSample));
+  for (float& v : x) v = static_cast<float>(mean + random.normal());
+  return x;
+}
+
+int64_t all_samples() {
+  int64_t n = 0;
+  for (const int64_t batch : kBatches) n += batch;
+  return n;
+}
+
+struct Statistics {
+  long double mean = 0, var = 0;  // unbiased
+};
+
+/// Of channel c in samples [n0, n1).
+Statistics statistics_of(const std::vector<float>& x, int64_t n0, int64_t n1, int64_t c) {
+  const auto at = [&](int64_t n, int64_t s) {
+    return static_cast<long double>(x[static_cast<size_t>(n * kSample + c * kSpatial + s)]);
+  };
+  const auto count = static_cast<long double>((n1 - n0) * kSpatial);
+  Statistics r;
+  for (int64_t n = n0; n < n1; ++n)
+    for (int64_t s = 0; s < kSpatial; ++s) r.mean += at(n, s) / count;
+  for (int64_t n = n0; n < n1; ++n)
+    for (int64_t s = 0; s < kSpatial; ++s) r.var += (at(n, s) - r.mean) * (at(n, s) - r.mean) / (count - 1);
+  return r;
+}
+
+void check_close(float actual, long double expected, double roundings) {
+  CHECK(std::fabs(static_cast<double>(actual - expected)) <= roundings * 0x1p-24 * static_cast<double>(expected));
+}
+
+}  // namespace
+
+TEST_CASE("population: the average of batch statistics") {
+  const std::vector<float> x = normals(all_samples(), 5, 1000);
+  const PlanPointer plan = plan_of(kMost);
+  std::vector<float> y(x.size()), mean(kChannels, -9), var(kChannels, NAN);
+  Statistics expected[kChannels];
+  int64_t n = 0, k = 0;
+  for (const int64_t batch : kBatches) {
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    a.batch = batch;
+    a.x = x.data() + n * kSample;
+    a.y = y.data();
+    a.running_mean = mean.data();
+    a.running_var = var.data();
+    a.average_factor = 1 / static_cast<double>(k + 1);
+    REQUIRE(bnorm_train(plan.get(), &a) == BNORM_OK);
+    for (int64_t c = 0; c < kChannels; ++c) {
+      const Statistics s = statistics_of(x, n, n + batch, c);
+      expected[c].mean += s.mean / 4;
+      expected[c].var += s.var / 4;
+    }
+    n += batch;
+    ++k;
+  }
+  for (int64_t c = 0; c < kChannels; ++c) {
+    // One rounding to f32 a batch.
+    check_close(mean[static_cast<size_t>(c)], expected[c].mean, 4);
+    check_close(var[static_cast<size_t>(c)], expected[c].var, 8);
+  }
+}
+
+TEST_CASE("population: exact pooled statistics") {
+  const std::vector<float> x = normals(all_samples(), 6, 1000);
+  const PlanPointer plan = plan_of(kMost);
+  const size_t count = bnorm_plan_partials_count(plan.get());
+  std::vector<double> pooled(count), moments(count);
+  int64_t n = 0;
+  for (const int64_t batch : kBatches) {
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    a.batch = batch;
+    a.x = x.data() + n * kSample;
+    REQUIRE(bnorm_moments(plan.get(), &a, moments.data()) == BNORM_OK);
+    const double* const parts[] = {pooled.data(), moments.data()};
+    REQUIRE(bnorm_moments_merge(plan.get(), 2, parts, pooled.data(), nullptr) == BNORM_OK);
+    n += batch;
+  }
+  std::vector<float> mean(kChannels, -9), var(kChannels, NAN);
+  bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+  a.running_mean = mean.data();
+  a.running_var = var.data();
+  a.average_factor = 1;
+  REQUIRE(bnorm_moments_finalize(plan.get(), pooled.data(), &a) == BNORM_OK);
+  for (int64_t c = 0; c < kChannels; ++c) {
+    const Statistics expected = statistics_of(x, 0, n, c);
+    // One rounding to f32, and what f64 leaves.
+    check_close(mean[static_cast<size_t>(c)], expected.mean, 1 + 0x1p-10);
+    check_close(var[static_cast<size_t>(c)], expected.var, 1 + 0x1p-10);
+  }
+}
+
+TEST_CASE("population: micro-batches have the statistics and gradients of their batch") {
+  const int64_t samples = all_samples();
+  const std::vector<float> x = normals(samples, 7, 3), dy = normals(samples, 8, 0);
+  struct Results {
+    std::vector<double> mean = std::vector<double>(kChannels), inv_std = mean;
+    std::vector<float> y, dx, dscale = std::vector<float>(kChannels), dshift = dscale;
+  } whole, parts;
+  for (Results* const r : {&whole, &parts}) r->y.resize(x.size()), r->dx.resize(x.size());
+
+  const PlanPointer large = plan_of(samples);
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.x = x.data();
+  t.y = whole.y.data();
+  t.mean = whole.mean.data();
+  t.inv_std = whole.inv_std.data();
+  REQUIRE(bnorm_train(large.get(), &t) == BNORM_OK);
+  const auto backward_args = [&](Results& r, int64_t n, int64_t batch) {
+    bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+    b.batch = batch;
+    b.x = x.data() + n * kSample;
+    b.dy = dy.data() + n * kSample;
+    b.mean = r.mean.data();
+    b.inv_std = r.inv_std.data();
+    return b;
+  };
+  const auto wanted = [](bnorm_backward_args& b, Results& r, int64_t n) {
+    b.dx = r.dx.data() + n * kSample;
+    b.dscale = r.dscale.data();
+    b.dshift = r.dshift.data();
+  };
+  bnorm_backward_args all = backward_args(whole, 0, samples);
+  wanted(all, whole, 0);
+  REQUIRE(bnorm_backward(large.get(), &all) == BNORM_OK);
+
+  const PlanPointer plan = plan_of(kMost);
+  const size_t count = bnorm_plan_partials_count(plan.get());
+  // part(n, batch, partials) for all micro-batches; their merged partials.
+  const auto merged = [&](auto merge, auto part) {
+    std::vector<std::vector<double>> partials;
+    std::vector<const double*> pointers;
+    int64_t n = 0;
+    for (const int64_t batch : kBatches) {
+      REQUIRE(part(n, batch, partials.emplace_back(count).data()) == BNORM_OK);
+      n += batch;
+    }
+    for (const auto& p : partials) pointers.push_back(p.data());
+    REQUIRE(merge(plan.get(), static_cast<int64_t>(pointers.size()), pointers.data(), partials[0].data(), nullptr) ==
+            BNORM_OK);
+    return partials[0];
+  };
+  const std::vector<double> moments = merged(bnorm_moments_merge, [&](int64_t n, int64_t batch, double* to) {
+    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
+    a.batch = batch;
+    a.x = x.data() + n * kSample;
+    return bnorm_moments(plan.get(), &a, to);
+  });
+  bnorm_train_args f = BNORM_TRAIN_ARGS_INIT;
+  f.mean = parts.mean.data();
+  f.inv_std = parts.inv_std.data();
+  REQUIRE(bnorm_moments_finalize(plan.get(), moments.data(), &f) == BNORM_OK);
+  const std::vector<double> sums = merged(bnorm_sums_merge, [&](int64_t n, int64_t batch, double* to) {
+    const bnorm_backward_args b = backward_args(parts, n, batch);
+    return bnorm_backward_sums(plan.get(), &b, to);
+  });
+  int64_t n = 0;
+  for (const int64_t batch : kBatches) {
+    bnorm_backward_args b = backward_args(parts, n, batch);
+    wanted(b, parts, n);
+    REQUIRE(bnorm_backward_apply(plan.get(), &b, sums.data()) == BNORM_OK);
+    n += batch;
+  }
+  // Parts that are no whole blocks: f64 sums in another order, each result rounded once.
+  for (size_t c = 0; c < kChannels; ++c) {
+    CHECK(std::fabs(parts.mean[c] - whole.mean[c]) <= 1e-14);
+    CHECK(std::fabs(parts.dscale[c] - whole.dscale[c]) <= 0x1p-23 * std::fabs(whole.dscale[c]));
+    CHECK(std::fabs(parts.dshift[c] - whole.dshift[c]) <= 0x1p-23 * std::fabs(whole.dshift[c]));
+  }
+  for (size_t i = 0; i < whole.dx.size(); ++i) CHECK(std::fabs(parts.dx[i] - whole.dx[i]) <= 1e-6);
+}
+
+}  // namespace bnorm_tests
