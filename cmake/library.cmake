@@ -45,5 +45,5 @@ endif()
 
 set_target_properties(bnorm_static PROPERTIES EXPORT_NAME static)
 target_compile_definitions(bnorm_static INTERFACE BNORM_STATIC)
-# For C programs, whose linker does not add it.
-target_link_libraries(bnorm_static INTERFACE stdc++)
+# For C programs, whose linker does not add them.
+target_link_libraries(bnorm_static INTERFACE stdc++ m)

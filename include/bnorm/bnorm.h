@@ -597,7 +597,8 @@ typedef struct bnorm_fold_args {
  *    - the bias, or the terms it is a sum of, over the size of the results: |scale[o]| + |shift[o]|, layer last:
  *      |bias| + sum of |weight| * (|scale[i]| + |shift[i]|). Means of 1000 deviations lose three digits here.
  *  A fold that would lose more than most_digits_lost is refused, with the figure in the message, and writes nothing.
- *  NaN and overflow count as infinitely many. Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2 (layer first). */
+ *  NaN and overflow count as infinitely many.
+ *  Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2 (layer first). */
 BNORM_API bnorm_status bnorm_fold(const bnorm_plan* plan, const bnorm_fold_args* args) BNORM_NOEXCEPT;
 
 #ifdef __cplusplus
