@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "passes.hh"
+#include "renorm.hh"
 #include "run.hh"
 #include "running.hh"
 
@@ -77,8 +78,14 @@ void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
   void* coefficient[kCoefficients];
   run.coefficients_at(g, c0, coefficient);
   const int64_t at = g * run.channels() + c0;
-  run.table().prepare_saved[run.plan.param][run.plan.arithmetic](
-      run.w.saved_mean + at, run.w.saved_inv_std + at, affine_of(run.plan, run.call, g, c0), coefficient, c1 - c0);
+  Affine affine = affine_of(run.plan, run.call, g, c0);
+  if (run.desc().renorm) {
+    renorm_affine(run.plan, run.call, g, c0, c1 - c0, run.w.renorm_r + at, run.w.renorm_d + at, run.w.renorm_scale + at,
+                  run.w.renorm_shift + at);
+    affine = {run.w.renorm_scale + at, run.w.renorm_shift + at, kF64};
+  }
+  run.table().prepare_saved[affine.type == kF64][run.plan.arithmetic](run.w.saved_mean + at, run.w.saved_inv_std + at,
+                                                                      affine, coefficient, c1 - c0);
 }
 
 /// Saved statistics of the forward call, as f64: those given, or for frozen ones made from the running statistics.
@@ -105,8 +112,13 @@ void load_statistics(const Run& run) {
 
 /// Puts the saved statistics where the caller wants them, if they are not there already.
 void store_statistics(const Run& run) {
-  if (!run.call.mean || run.statistics_in_place()) return;
   const int64_t all = run.desc().groups * run.channels();
+  if (run.call.renorm_r) {
+    const bool f64 = run.desc().stats_type == BNORM_F64;
+    store_values(run.call.renorm_r, 0, all, f64, run.w.renorm_r);
+    store_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
+  }
+  if (!run.call.mean || run.statistics_in_place()) return;
   store_values(run.call.mean, 0, all, false, run.w.saved_mean);
   store_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
 }
@@ -114,6 +126,12 @@ void store_statistics(const Run& run) {
 /// The coefficients of the forward call, for all groups, and the saved statistics that backward needs.
 void prepare_backward(const Run& run) {
   load_statistics(run);
+  if (run.desc().renorm) {
+    const int64_t all = run.desc().groups * run.channels();
+    const bool f64 = run.desc().stats_type == BNORM_F64;
+    load_values(run.call.renorm_r, 0, all, f64, run.w.renorm_r);
+    load_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
+  }
   for (int64_t g = 0; g < run.desc().groups; ++g) {
     if (!run.desc().frozen) {
       prepare_from_saved(run, g, 0, run.channels());
@@ -146,9 +164,11 @@ void store_param_gradients(const Run& run, const double* sum_dz, const double* s
   };
   for (int64_t set = 0; set < sets; ++set) {
     const int64_t at = sum_dz ? set * stride : 0;
-    run.table().param_gradients[run.plan.param](sum_dz ? groups : 0, stride, sum_dz + at, sum_dz_x + at,
-                                                run.w.saved_inv_std + set * d.channels, output(run.call.dscale, set),
-                                                output(run.call.dshift, set), run.plan.param_type, d.channels);
+    const int64_t of_set = set * d.channels;
+    run.table().param_gradients[run.plan.param](
+        sum_dz ? groups : 0, stride, sum_dz + at, sum_dz_x + at, run.w.saved_inv_std + of_set,
+        d.renorm ? run.w.renorm_r + of_set : nullptr, run.w.renorm_d + of_set, output(run.call.dscale, set),
+        output(run.call.dshift, set), run.plan.param_type, d.channels);
   }
 }
 
@@ -184,6 +204,9 @@ void finish_statistics(const Run& run, int64_t g, int64_t c0, int64_t c1, double
   const int64_t at = g * run.channels() + c0;
   run.table().finalize(count, run.desc().epsilon, run.desc().stats_type != BNORM_F64, mean, m2, run.w.saved_mean + at,
                        run.w.saved_inv_std + at, c1 - c0);
+  if (run.desc().renorm)
+    renorm_corrections(run.plan, run.call, count, g, c0, c1 - c0, run.w.saved_mean + at, run.w.saved_inv_std + at,
+                       run.w.renorm_r + at, run.w.renorm_d + at);
   prepare_from_saved(run, g, c0, c1);
 }
 
@@ -346,14 +369,22 @@ void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
       prepare_from_running(plan, call, g, coefficient);
       continue;
     }
-    double mean[kChannelRun], inv_std[kChannelRun];
+    const bool f64 = d.stats_type == BNORM_F64;
+    double mean[kChannelRun], inv_std[kChannelRun], r[kChannelRun], correction[kChannelRun], scale[kChannelRun],
+        shift[kChannelRun];
     for (int64_t c = 0; c < d.channels; c += kChannelRun) {
       const int64_t i = g * d.channels + c, count = std::min(kChannelRun, d.channels - c);
-      load_values(call.mean, i, count, d.stats_type == BNORM_F64, mean);
-      load_values(call.inv_std, i, count, d.stats_type == BNORM_F64, inv_std);
+      load_values(call.mean, i, count, f64, mean);
+      load_values(call.inv_std, i, count, f64, inv_std);
       at(i, coefficient);
-      plan.table->prepare_saved[plan.param][plan.arithmetic](mean, inv_std, affine_of(plan, call, g, c), coefficient,
-                                                             count);
+      Affine affine = affine_of(plan, call, g, c);
+      if (call.renorm_r) {
+        load_values(call.renorm_r, i, count, f64, r);
+        load_values(call.renorm_d, i, count, f64, correction);
+        renorm_affine(plan, call, g, c, count, r, correction, scale, shift);
+        affine = {scale, shift, kF64};
+      }
+      plan.table->prepare_saved[affine.type == kF64][plan.arithmetic](mean, inv_std, affine, coefficient, count);
     }
   }
 }
@@ -380,11 +411,17 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
   const bool f64 = plan.desc.stats_type == BNORM_F64;
   const double* const mean = moments + groups;
   const double* const m2 = mean + groups * channels;
-  double saved_mean[kChannelRun], saved_inv_std[kChannelRun];
-  for (int64_t g = 0; call.mean && g < groups; ++g)
+  double saved_mean[kChannelRun], saved_inv_std[kChannelRun], r[kChannelRun], d[kChannelRun];
+  for (int64_t g = 0; (call.mean || call.renorm_r) && g < groups; ++g)
     for (int64_t c = 0; c < channels; c += kChannelRun) {
       const int64_t at = g * channels + c, count = std::min(kChannelRun, channels - c);
       plan.table->finalize(moments[g], plan.desc.epsilon, !f64, mean + at, m2 + at, saved_mean, saved_inv_std, count);
+      if (call.renorm_r) {
+        renorm_corrections(plan, call, moments[g], g, c, count, saved_mean, saved_inv_std, r, d);
+        store_values(call.renorm_r, at, count, f64, r);
+        store_values(call.renorm_d, at, count, f64, d);
+      }
+      if (!call.mean) continue;
       store_values(call.mean, at, count, f64, saved_mean);
       store_values(call.inv_std, at, count, f64, saved_inv_std);
     }

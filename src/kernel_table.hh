@@ -222,9 +222,10 @@ struct KernelTable {
   void (*prepare_gradient[2])(double count, const double* mean, const double* inv_std, const double* sum_dz,
                               const double* sum_dz_x, void* const* coefficient, int64_t channels);
   /// dscale and dshift, either may be NULL, added over `groups` groups whose sums are `stride` apart, and their inv_std
-  /// `channels`.
+  /// `channels`, as are r and d of batch renormalization (NULL: none).
   void (*param_gradients[2])(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
-                             const double* inv_std, void* dscale, void* dshift, ElementType type, int64_t channels);
+                             const double* inv_std, const double* r, const double* d, void* dscale, void* dshift,
+                             ElementType type, int64_t channels);
 };
 
 extern const KernelTable kernels_generic, kernels_sse42, kernels_avx2, kernels_avx512, kernels_neon64;

@@ -201,6 +201,8 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
   w.saved_mean = layout.take_doubles(channels);
   w.saved_inv_std = layout.take_doubles(channels);
   for (void*& c : w.coefficient) c = layout.take(channels, plan.arithmetic_bytes());
+  for (double** const array : {&w.renorm_r, &w.renorm_d, &w.renorm_scale, &w.renorm_shift})
+    *array = layout.take_doubles(plan.desc.renorm ? channels : 0);
   return w;
 }
 

@@ -26,6 +26,11 @@ struct Workspace {
   double* saved_mean;
   double* saved_inv_std;
   void* coefficient[kCoefficients];  // [G][C] of the arithmetic type
+  // [G][C], of desc.renorm: the corrections, and what they make of scale and shift.
+  double* renorm_r;
+  double* renorm_d;
+  double* renorm_scale;
+  double* renorm_shift;
 };
 
 struct Plan {

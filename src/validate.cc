@@ -90,7 +90,7 @@ class Arrays {
   }
 
   struct List {
-    Region region[11];  // backward has eleven inputs, no call more outputs
+    Region region[13];  // backward has thirteen inputs, no call more outputs
     Region* end = region;
   };
 
@@ -208,6 +208,31 @@ bnorm_status check_saved(const Plan& plan, const void* mean, const void* inv_std
   return BNORM_OK;
 }
 
+/// What batch renormalization saved.
+bnorm_status check_renorm(const Plan& plan, const void* r, const void* d, Arrays::Need need, bool writes, Call* call,
+                          Arrays& arrays) {
+  const int64_t count = plan.all_channels(), bytes = bytes_of(element_type(plan.desc.stats_type));
+  call->renorm_r = const_cast<void*>(r);
+  call->renorm_d = const_cast<void*>(d);
+  if (!plan.desc.renorm) need = Arrays::kAbsent;
+  BNORM_CHECK(arrays.values("renorm_r", r, count, bytes, need, writes));
+  BNORM_CHECK(arrays.values("renorm_d", d, count, bytes, need, writes));
+  if ((r == nullptr) != (d == nullptr) && count > 0)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "%s = NULL: renorm_r and renorm_d go together",
+                            r ? "renorm_d" : "renorm_r");
+  return BNORM_OK;
+}
+
+bnorm_status check_renorm_limits(const bnorm_train_args& args, Call* call) {
+  call->renorm_r_max = args.renorm_r_max;
+  call->renorm_d_max = args.renorm_d_max;
+  if (!(args.renorm_r_max >= 1))
+    return call->report.say(BNORM_INVALID_ARGUMENT, "renorm_r_max = %g: must be >= 1", args.renorm_r_max);
+  if (!(args.renorm_d_max >= 0))
+    return call->report.say(BNORM_INVALID_ARGUMENT, "renorm_d_max = %g: must be >= 0", args.renorm_d_max);
+  return BNORM_OK;
+}
+
 /// A partials buffer; of one that is read the counts must make sense.
 bnorm_status check_partials(const Plan& plan, const char* name, const double* partials, bool writes, Call* call,
                             Arrays& arrays) {
@@ -285,7 +310,10 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
     BNORM_CHECK(arrays.values("shift", args->shift, 1, 1, Arrays::kAbsent, false));
   }
   BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, statistics, true, call, arrays));
-  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, statistics, true, call, arrays));
+  BNORM_CHECK(check_renorm(plan, args->renorm_r, args->renorm_d, statistics, true, call, arrays));
+  if (plan.desc.renorm) BNORM_CHECK(check_renorm_limits(*args, call));
+  const auto running = plan.desc.renorm && part != TrainPart::kMoments ? Arrays::kRequired : statistics;
+  BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, running, true, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
   return arrays.check_overlap();
 }
@@ -315,6 +343,7 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(arrays.tensor(kDresidual, args->dresidual, d.residual_added ? output : Arrays::kAbsent, true));
   BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
   BNORM_CHECK(check_saved(plan, args->mean, args->inv_std, required_if(!d.frozen), false, call, arrays));
+  BNORM_CHECK(check_renorm(plan, args->renorm_r, args->renorm_d, Arrays::kRequired, false, call, arrays));
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, required_if(d.frozen), false, call, arrays));
   const int64_t count = (d.params_per_group ? d.groups : 1) * d.channels, bytes = plan.param_bytes();
   call->dscale = args->dscale;
@@ -331,6 +360,8 @@ bnorm_status check_prepare(const bnorm_plan* handle, const bnorm_prepare_args* a
   const Plan& plan = handle->plan;
   Arrays arrays(plan, *call);
   BNORM_CHECK(check_statistics(plan, *args, call, arrays));
+  BNORM_CHECK(
+      check_renorm(plan, args->renorm_r, args->renorm_d, required_if(args->mean != nullptr), false, call, arrays));
   BNORM_CHECK(check_coefficients(plan, coefficients, true, arrays));
   return arrays.check_overlap();
 }

@@ -20,6 +20,9 @@ struct Call {
   void* dscale = nullptr;
   void* dshift = nullptr;
   double average_factor = 0;
+  double renorm_r_max = 1, renorm_d_max = 0;
+  void* renorm_r = nullptr;
+  void* renorm_d = nullptr;
   void* workspace = nullptr;  // NULL: to be allocated
   const bnorm_executor* executor = nullptr;
   const bnorm_exchange* exchange = nullptr;  // set as soon as it is found valid: others may be waiting

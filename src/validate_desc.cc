@@ -57,7 +57,9 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("params_per_group", d.params_per_group, 0, 1, report));
   BNORM_CHECK(check_range("frozen", d.frozen, 0, 1, report));
   BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
-  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
+  BNORM_CHECK(check_range("renorm", d.renorm, 0, 1, report));
+  if (d.renorm && d.frozen)
+    return report.say(BNORM_INVALID_ARGUMENT, "renorm = 1: must be 0 with frozen = 1, whose statistics are no batch's");
   if (d.channel_block != 0 && d.channel_block != 8 && d.channel_block != 16)
     return report.say(BNORM_INVALID_ARGUMENT, "channel_block = %" PRId32 ": must be 0, 8 or 16", d.channel_block);
   BNORM_CHECK(check_epsilon(d.epsilon, report));

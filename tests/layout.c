@@ -64,7 +64,7 @@ static void bnorm_desc_layout(void) {
   FIELD(bnorm_desc, params_per_group, 264);
   FIELD(bnorm_desc, frozen, 268);
   FIELD(bnorm_desc, guard, 272);
-  FIELD(bnorm_desc, reserved, 276);
+  FIELD(bnorm_desc, renorm, 276);
   FIELD(bnorm_desc, clip_lower, 280);
   FIELD(bnorm_desc, clip_upper, 288);
   FIELD(bnorm_desc, leaky_slope, 296);
@@ -111,7 +111,7 @@ static void bnorm_infer_args_layout(void) {
 }
 
 static void bnorm_train_args_layout(void) {
-  STRUCT(bnorm_train_args, 136);
+  STRUCT(bnorm_train_args, 168);
   FIELD(bnorm_train_args, struct_size, 0);
   FIELD(bnorm_train_args, reserved, 4);
   FIELD(bnorm_train_args, batch, 8);
@@ -130,10 +130,14 @@ static void bnorm_train_args_layout(void) {
   FIELD(bnorm_train_args, executor, 112);
   FIELD(bnorm_train_args, error, 120);
   FIELD(bnorm_train_args, exchange, 128);
+  FIELD(bnorm_train_args, renorm_r_max, 136);
+  FIELD(bnorm_train_args, renorm_d_max, 144);
+  FIELD(bnorm_train_args, renorm_r, 152);
+  FIELD(bnorm_train_args, renorm_d, 160);
 }
 
 static void bnorm_backward_args_layout(void) {
-  STRUCT(bnorm_backward_args, 168);
+  STRUCT(bnorm_backward_args, 184);
   FIELD(bnorm_backward_args, struct_size, 0);
   FIELD(bnorm_backward_args, reserved, 4);
   FIELD(bnorm_backward_args, batch, 8);
@@ -156,10 +160,12 @@ static void bnorm_backward_args_layout(void) {
   FIELD(bnorm_backward_args, executor, 144);
   FIELD(bnorm_backward_args, error, 152);
   FIELD(bnorm_backward_args, exchange, 160);
+  FIELD(bnorm_backward_args, renorm_r, 168);
+  FIELD(bnorm_backward_args, renorm_d, 176);
 }
 
 static void bnorm_prepare_args_layout(void) {
-  STRUCT(bnorm_prepare_args, 64);
+  STRUCT(bnorm_prepare_args, 80);
   FIELD(bnorm_prepare_args, struct_size, 0);
   FIELD(bnorm_prepare_args, reserved, 4);
   FIELD(bnorm_prepare_args, mean, 8);
@@ -169,6 +175,8 @@ static void bnorm_prepare_args_layout(void) {
   FIELD(bnorm_prepare_args, scale, 40);
   FIELD(bnorm_prepare_args, shift, 48);
   FIELD(bnorm_prepare_args, error, 56);
+  FIELD(bnorm_prepare_args, renorm_r, 64);
+  FIELD(bnorm_prepare_args, renorm_d, 72);
 }
 
 static void bnorm_normalize_args_layout(void) {
@@ -244,6 +252,8 @@ static void initializers(void) {
   expect("executor.concurrency", (size_t)executor.concurrency, 1);
   expect("infer.batch == BNORM_PLAN_BATCH", infer.batch == BNORM_PLAN_BATCH, 1);
   expect("train.batch == BNORM_PLAN_BATCH", train.batch == BNORM_PLAN_BATCH, 1);
+  expect("train.renorm_r_max == 1", train.renorm_r_max == 1, 1);
+  expect("train.renorm_d_max == 0", train.renorm_d_max == 0, 1);
   expect("train.average_factor == BNORM_PLAN_FACTOR", train.average_factor == BNORM_PLAN_FACTOR, 1);
   expect("backward.batch == BNORM_PLAN_BATCH", backward.batch == BNORM_PLAN_BATCH, 1);
   expect("normalize.batch == BNORM_PLAN_BATCH", normalize.batch == BNORM_PLAN_BATCH, 1);

@@ -24,6 +24,7 @@
  *   batch statistics:   dx = scale * inv_std * (dz - (dshift + (x - mean) * inv_std * dscale) / M)
  *   frozen statistics:  dx = scale * inv_std * dz                                       dresidual = dz
  *   var + epsilon = 0 gives inv_std = 0.
+ *   renormalized:       (x - mean) * inv_std * r + d in place of (x - mean) * inv_std (bnorm_desc.renorm)
  *
  * Rules that hold for every function, unless it says otherwise
  *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
@@ -227,7 +228,7 @@ typedef struct bnorm_desc {
   int32_t frozen;           /**< 1: backward is that of bnorm_infer (running statistics), 0: that of bnorm_train */
   int32_t guard;            /**< 1: channels whose batch mean or variance is not finite in param_type keep their
                                  running_*, and the call returns BNORM_NONFINITE */
-  int32_t reserved;         /**< 0 */
+  int32_t renorm;           /**< 1: batch renormalization, see bnorm_train; not with frozen */
   double clip_lower;        /**< of BNORM_CLIP, finite; INIT sets 0 */
   double clip_upper;        /**< of BNORM_CLIP, finite, > clip_lower; INIT sets 6 */
   double leaky_slope;       /**< of BNORM_LEAKY_RELU, finite, > 0 (for 0: BNORM_RELU); INIT sets 0.01 */
@@ -406,16 +407,27 @@ typedef struct bnorm_train_args {
   const bnorm_executor* executor;
   bnorm_error* error;
   const bnorm_exchange* exchange; /**< NULL: statistics of this batch alone */
+  double renorm_r_max;            /**< of desc.renorm: >= 1, may be INFINITY; INIT sets 1 */
+  double renorm_d_max;            /**< likewise: >= 0; INIT sets 0: batch normalization until told otherwise */
+  void* renorm_r;                 /**< [G][C] of stats_type, out, for bnorm_backward; NULL: not saved, or no renorm */
+  void* renorm_d;                 /**< likewise; both or neither */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
     (uint32_t)sizeof(bnorm_train_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL                                                               \
+        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL, 1.0, 0.0, NULL, NULL                                         \
   }
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
  *  average_factor 1 replaces running_* (whatever they held), 0 keeps them.
  *  M = 1: var = 0, y = activation(shift + residual). M = 0: BNORM_OK, saved statistics 0, running_* untouched.
+ *  desc.renorm: batch renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1). running_mean and running_var are
+ *  required; as they were before the call, with sigma = sqrt(running_var + epsilon) (1 / sigma is 0 where that is 0),
+ *    r = clip(1 / inv_std / sigma, 1 / renorm_r_max, renorm_r_max)     (inv_std 0: 0 in place of 1 / inv_std)
+ *    d = clip((mean - running_mean) / sigma, -renorm_d_max, renorm_d_max)        y of scale * r and shift + scale * d
+ *  in f64, rounded to stats_type; constants to bnorm_backward, whose dscale is sum(dz * ((x - mean) * inv_std * r + d)).
+ *  Groups that share running statistics all take those from before the call. The running update is the usual one, of
+ *  the variance (the paper's averages sigma).
  *  Numerics: mean and variance in f64 (f32 and bf16 data), blocked and merged by Chan, Golub and LeVeque (1979). */
 BNORM_API bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) BNORM_NOEXCEPT;
 
@@ -447,11 +459,13 @@ typedef struct bnorm_backward_args {
   bnorm_error* error;
   const bnorm_exchange* exchange; /**< as in the forward call: then dscale and dshift are those of the joined batch, the
                                        same on every rank; NULL: this batch alone */
+  const void* renorm_r;           /**< [G][C] stats_type, saved by bnorm_train; required if desc.renorm, else NULL */
+  const void* renorm_d;
 } bnorm_backward_args;
 #define BNORM_BACKWARD_ARGS_INIT                                                                                      \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL                                                       \
+        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL                                           \
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
@@ -472,9 +486,12 @@ typedef struct bnorm_prepare_args {
   const void* scale; /**< as in bnorm_infer */
   const void* shift;
   bnorm_error* error;
+  const void* renorm_r; /**< [G][C] stats_type with mean, as bnorm_moments_finalize made them: required with mean if
+                             desc.renorm, else NULL */
+  const void* renorm_d;
 } bnorm_prepare_args;
 #define BNORM_PREPARE_ARGS_INIT \
-  { (uint32_t)sizeof(bnorm_prepare_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+  { (uint32_t)sizeof(bnorm_prepare_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /** Makes the coefficients of bnorm_normalize: with center = mean rounded to the arithmetic type,
  *  gain = scale * inv_std, offset = shift - (mean - center) * gain. From running statistics 1/sqrt is in param_type,
@@ -523,8 +540,8 @@ BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_a
 BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, const double* const* parts,
                                            double* merged, bnorm_error* error) BNORM_NOEXCEPT;
 
-/** Statistics from moments: writes mean and inv_std, updates running_*. Reads mean, inv_std, running_*,
- *  average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale, shift NULL. */
+/** Statistics from moments: writes mean and inv_std (and renorm_*), updates running_*. Reads mean, inv_std, running_*,
+ *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale, shift NULL. */
 BNORM_API bnorm_status bnorm_moments_finalize(const bnorm_plan* plan, const double* moments,
                                               const bnorm_train_args* args) BNORM_NOEXCEPT;
 

@@ -206,13 +206,16 @@ static void prepare_gradient(double count, const double* mean, const double* inv
 
 template <class W>
 static void param_gradients(int64_t groups, int64_t stride, const double* sum_dz, const double* sum_dz_x,
-                            const double* inv_std, void* dscale, void* dshift, ElementType type, int64_t channels) {
+                            const double* inv_std, const double* r, const double* d, void* dscale, void* dshift,
+                            ElementType type, int64_t channels) {
   each_params(channels, [&](int64_t c, int64_t count) {
     double scale[kParams] = {}, shift[kParams] = {};
     for (int64_t g = 0; g < groups; ++g)
       for (int64_t i = 0; i < count; ++i) {
         shift[i] += sum_dz[g * stride + c + i];
-        scale[i] += sum_dz_x[g * stride + c + i] * inv_std[g * channels + c + i];
+        const double of_batch = sum_dz_x[g * stride + c + i] * inv_std[g * channels + c + i];
+        const int64_t at = g * channels + c + i;
+        scale[i] += r ? of_batch * r[at] + sum_dz[g * stride + c + i] * d[at] : of_batch;
       }
     const auto store = [&](void* to, const double* __restrict sums) {
       if (!to) return;
