@@ -156,7 +156,7 @@ class Step {
 TEST_SUITE("isa") {
   TEST_CASE("blocked: the bits of the planar layout") {
     for (const std::string& isa : isas()) {
-      const IsaScope scope(isa.c_str());
+      const IsaScope scope(isa);
       for (const Sizes& sizes :
            {Sizes{3, 16, 1}, Sizes{2, 48, 49}, Sizes{5, 32, 4}, Sizes{1, 16, 1}, Sizes{2, 32, 1100}})
         for (const int32_t block : {8, 16})

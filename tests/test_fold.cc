@@ -172,7 +172,7 @@ TEST_SUITE("isa") {
     std::vector<double> first;
     for (const std::string& isa : isas()) {
       INFO(isa);
-      const IsaScope scope(isa.c_str());
+      const IsaScope scope(isa);
       Layer layer;
       layer.weight = BNORM_F16;
       Fold fold(layer);

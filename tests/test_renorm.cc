@@ -243,7 +243,7 @@ TEST_SUITE("isa") {
       for (const bool channels_last : {false, true})
         for (const double limit : {kRMax, 1.0, HUGE_VAL}) {
           INFO(isa, channels_last ? " channels-last" : " planar", ", limit of r ", limit);
-          const IsaScope scope(isa.c_str());
+          const IsaScope scope(isa);
           Renorm p;
           p.channels_last = channels_last;
           p.r_max = limit;
