@@ -36,8 +36,15 @@ bool reads_residual(const Row& row) {
 /// Statistics run over groups as well; parameters are shared.
 int64_t statistics_of(const Row& row) { return row.groups * row.shape.channels; }
 
+bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
+bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
+/// dx of frozen statistics is dy times a factor, unless the derivative is of z.
+bool reads_x(const Row& row) {
+  return !(row.frozen && !wants_params(row)) || (row.activation != BNORM_IDENTITY && !reads_forward(row));
+}
+
 /// Statistics or gradient sums come before the first output.
-bool has_statistics_pass(const Row& row) { return row.operation == Operation::train || is_backward(row); }
+bool has_statistics_pass(const Row& row) { return row.operation == Operation::train || (wants_dx(row) && !row.frozen); }
 
 /// Bytes of the smallest part of a tensor that holds whole channels of a group, at least a cache line wide since
 /// memory moves in lines.
@@ -55,8 +62,8 @@ TensorSet make_set(const Row& row) {
   const size_t bytes = tensor_bytes(row);
   const auto buffer_if = [bytes](bool wanted) { return Buffer(wanted ? bytes : 0); };
   const bool backward = is_backward(row);
-  return {Buffer(bytes),       buffer_if(needs_y(row)), buffer_if(row.residual),
-          buffer_if(backward), buffer_if(backward),     buffer_if(backward && row.residual)};
+  return {Buffer(bytes),       buffer_if(needs_y(row)),  buffer_if(row.residual),
+          buffer_if(backward), buffer_if(wants_dx(row)), buffer_if(wants_dx(row) && row.residual)};
 }
 
 }  // namespace
@@ -76,6 +83,7 @@ bnorm_desc desc_of(const Row& row) {
   desc.spatial = row.shape.spatial;
   desc.activation = row.activation;
   desc.residual_added = row.residual ? 1 : 0;
+  desc.frozen = row.frozen ? 1 : 0;
   desc.running_mode = BNORM_RUNNING_PER_GROUP;
   desc.epsilon = kEpsilon;
   return desc;
@@ -195,12 +203,19 @@ void Case::make_arguments() {
     common(backward);
     backward.residual = set.residual.data();
     backward.dy = set.dy.data();
-    backward.mean = mean_.data();
-    backward.inv_std = inv_std_.data();
+    if (row_.frozen) {
+      backward.running_mean = running_mean_.data();
+      backward.running_var = running_var_.data();
+    } else {
+      backward.mean = mean_.data();
+      backward.inv_std = inv_std_.data();
+    }
     backward.dx = set.dx.data();
     backward.dresidual = set.dresidual.data();
-    backward.dscale = dscale_.data();
-    backward.dshift = dshift_.data();
+    if (wants_params(row_)) {
+      backward.dscale = dscale_.data();
+      backward.dshift = dshift_.data();
+    }
     backward_.push_back(backward);
 
     bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
@@ -219,9 +234,14 @@ void Case::make_arguments() {
   require_ok(bnorm_prepare(plan_, &prepare, coefficients_.data()), "bnorm_prepare");
 }
 
-/// Backward takes the saved statistics, and with an activation behind a residual perhaps the output, of a forward call.
+/// Backward takes the saved statistics, and with an activation behind a residual perhaps the output, of a forward call;
+/// frozen, of inference.
 void Case::save_forward() {
   for (size_t i = 0; i < sets_.size(); ++i) {
+    if (row_.frozen) {
+      if (needs_y(row_)) require_ok(bnorm_infer(plan_, &infer_[i]), "bnorm_infer");
+      continue;
+    }
     bnorm_train_args train = train_[i];
     const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_));
     if (!needs_y(row_)) train.y = unused_y.data();
@@ -234,13 +254,13 @@ void Case::make_traffic() {
     Tensors tensors = {};
     const auto add_in = [&](const Buffer& buffer) { tensors.in[tensors.ins++] = buffer.data(); };
     const auto add_out = [&](const Buffer& buffer) { tensors.out[tensors.outs++] = buffer.data(); };
-    add_in(set.x);
+    if (reads_x(row_)) add_in(set.x);
     if (is_backward(row_)) {
       add_in(set.dy);
       if (needs_y(row_)) add_in(set.y);
       if (reads_residual(row_)) add_in(set.residual);
-      add_out(set.dx);
-      if (row_.residual) add_out(set.dresidual);
+      if (wants_dx(row_)) add_out(set.dx);
+      if (wants_dx(row_) && row_.residual) add_out(set.dresidual);
     } else {
       if (reads_residual(row_)) add_in(set.residual);
       add_out(set.y);
@@ -275,7 +295,7 @@ void Case::make_twin_parameters() {
       break;
     case Operation::backward:
       traffic_.parameter_bytes = per_channel * (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 : 1) + saved;
-      traffic_.statistics_bytes = 2 * per_channel;
+      traffic_.statistics_bytes = wants_params(row_) ? 2 * per_channel : 0;
       break;
   }
   twin_parameters_ = Buffer(std::max(traffic_.parameter_bytes, traffic_.statistics_bytes));

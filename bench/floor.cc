@@ -52,7 +52,10 @@ class Twin {
 
   void call(const Tensors& tensors) const {
     move_parameters();
-    if (twice_) {
+    if (tensors.outs == 0) {
+      in_parts(threads_, 0, traffic_.tensor_bytes,
+               [&](size_t first, size_t last) { benchmark::DoNotOptimize(table_.read(tensors, first, last)); });
+    } else if (twice_) {
       const size_t tile = (traffic_.tile_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
       for (size_t begin = 0; begin < traffic_.tensor_bytes; begin += tile) {
         visit_twice(tensors, begin, std::min(traffic_.tensor_bytes, begin + tile));

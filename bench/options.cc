@@ -27,11 +27,25 @@ constexpr int64_t kMostElements = int64_t{1} << 40;  // a terabyte of bytes: bey
 const std::vector<std::string> kSuite = {"1,256,3136", "32,64,3136", "32,512,49", "60,100,1", "8,37,1003"};
 const std::vector<std::string> kLatencySuite = {"1,256,1", "1,2048,1", "1,64,49"};
 
-const std::map<std::string, Operation> kOperations = {{"infer", Operation::infer},
-                                                      {"prepared", Operation::prepared},
-                                                      {"train", Operation::train},
-                                                      {"backward", Operation::backward},
-                                                      {"simple", Operation::simple}};
+/// An operation as the command line names it.
+struct NamedOperation {
+  Operation operation;
+  bool frozen = false;
+  Gradients gradients = Gradients::all;
+
+  bool operator==(const NamedOperation&) const = default;
+};
+const std::map<std::string, NamedOperation> kOperations = {
+    {"infer", {Operation::infer}},
+    {"prepared", {Operation::prepared}},
+    {"train", {Operation::train}},
+    {"backward", {Operation::backward}},
+    {"backward_dx", {Operation::backward, false, Gradients::dx}},
+    {"backward_params", {Operation::backward, false, Gradients::params}},
+    {"frozen", {Operation::backward, true}},
+    {"frozen_dx", {Operation::backward, true, Gradients::dx}},
+    {"frozen_params", {Operation::backward, true, Gradients::params}},
+    {"simple", {Operation::simple}}};
 const std::map<std::string, Layout> kLayouts = {{"planar", Layout::planar}, {"channels_last", Layout::channels_last}};
 const std::map<std::string, Dtype> kDtypes = {
     {"f32", Dtype::f32}, {"f64", Dtype::f64}, {"bf16", Dtype::bf16}, {"f16", Dtype::f16}};
@@ -170,9 +184,20 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
   const NamedShape sizes = *shape_of(shape);
   for (const std::string& dtype : words.dtypes) {
     for (const int threads : words.threads) {
-      const Row row = {
-          kOperations.at(operation),         Layout::planar, kDtypes.at(dtype), words.groups, sizes.shape, threads, isa,
-          kActivations.at(words.activation), words.residual, words.cold,        sizes.depth};
+      const NamedOperation& named = kOperations.at(operation);
+      const Row row = {named.operation,
+                       Layout::planar,
+                       kDtypes.at(dtype),
+                       words.groups,
+                       sizes.shape,
+                       threads,
+                       isa,
+                       kActivations.at(words.activation),
+                       words.residual,
+                       words.cold,
+                       sizes.depth,
+                       named.frozen,
+                       named.gradients};
       add_group(row, words, shape, options);
     }
   }
@@ -225,8 +250,10 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_option("--layout", words.layouts, "planar, channels_last; default: both")
       ->delimiter(',')
       ->check(one_of(kLayouts));
-  app.add_option("--operation", words.operations,
-                 "infer, prepared, train, backward, simple (bnorm_infer_f32); default: infer,train,backward")
+  app.add_option(
+         "--operation", words.operations,
+         "infer, prepared, train, backward, frozen (backward of inference), either with _dx or _params for these "
+         "alone, simple (bnorm_infer_f32); default: infer,train,backward")
       ->delimiter(',')
       ->check(one_of(kOperations));
   app.add_option("--dtype", words.dtypes, "f32, f64, bf16, f16; default: f32")->delimiter(',')->check(one_of(kDtypes));
@@ -264,12 +291,12 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
 
 }  // namespace
 
-std::string to_string(Operation operation) { return name_in(kOperations, operation); }
 std::string to_string(Layout layout) { return name_in(kLayouts, layout); }
 std::string to_string(Dtype dtype) { return name_in(kDtypes, dtype); }
 
 std::string operation_name(const Row& row) {
-  std::string name = to_string(row.operation) + (row.residual ? "+residual" : "");
+  std::string name = name_in(kOperations, NamedOperation{row.operation, row.frozen, row.gradients});
+  if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
   return name;
 }

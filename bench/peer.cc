@@ -32,8 +32,8 @@ const std::map<std::string, std::vector<std::string>> kIsaVariables = {
 
 /// Peers have one way to infer.
 std::string peer_operation(Operation operation) {
-  const bool infers = operation == Operation::prepared || operation == Operation::simple;
-  return to_string(infers ? Operation::infer : operation);
+  if (operation == Operation::train) return "train";
+  return operation == Operation::backward ? "backward" : "infer";
 }
 
 std::filesystem::path program_of(const std::string& library) {
@@ -63,7 +63,8 @@ std::vector<std::string> environment_of(const PeerSetting& setting) {
 
 bool PeerLibrary::takes(const Row& row) const {
   const bool fused = row.activation == BNORM_IDENTITY || (fuses_relu && row.activation == BNORM_RELU);
-  return row.dtype == Dtype::f32 && row.groups == 1 && !row.residual && fused;
+  const bool whole = !row.frozen && row.gradients == Gradients::all;
+  return row.dtype == Dtype::f32 && row.groups == 1 && !row.residual && fused && whole;
 }
 
 std::vector<std::string> PeerLibrary::formats(const std::string& isa) const {

@@ -11,6 +11,8 @@
 namespace bnorm_bench {
 
 enum class Operation { infer, prepared, train, backward, simple };
+/// Outputs that backward is asked for.
+enum class Gradients { all, dx, params };
 enum class Layout { planar, channels_last };
 enum class Dtype { f32, f64, bf16, f16 };
 
@@ -29,8 +31,10 @@ struct Row {
   std::string isa;
   bnorm_activation activation;
   bool residual;
-  bool cold;          ///< rotate over buffers of 4 x the last-level cache
-  int64_t depth = 1;  ///< of 3-D images, whose spatial positions are depth x height x width
+  bool cold;            ///< rotate over buffers of 4 x the last-level cache
+  int64_t depth = 1;    ///< of 3-D images, whose spatial positions are depth x height x width
+  bool frozen = false;  ///< backward is that of inference
+  Gradients gradients = Gradients::all;
 
   int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
 };
@@ -64,7 +68,6 @@ struct Result {
   std::map<std::string, PeerTime> peers;
 };
 
-std::string to_string(Operation operation);
 std::string to_string(Layout layout);
 std::string to_string(Dtype dtype);
 /// Name of a row's operation with what is fused behind it, e.g. "train+relu".

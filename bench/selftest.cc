@@ -178,7 +178,7 @@ int run_selftest() {
   check_broken_peers();
   for (const int reads : {1, 2}) {
     for (const size_t bytes : {size_t{1003}, size_t{400'040}}) {
-      for (const auto& [ins, outs] : {std::pair{1, 1}, {2, 1}, {3, 1}, {2, 2}, {3, 2}}) {
+      for (const auto& [ins, outs] : {std::pair{1, 0}, {2, 0}, {1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}, {3, 2}}) {
         check_twin(ins, outs, reads, bytes);
       }
     }
@@ -190,6 +190,11 @@ int run_selftest() {
   for (const char* activation : {"clip", "leaky_relu", "elu", "tanh", "silu", "gelu"})
     check_rows({"--shape", "3,5,7", "--operation", "infer,train,backward", "--activation", activation, "--residual",
                 "--dtype", "f32,f64,f16"});
+  for (const char* operation : {"backward_dx,backward_params", "frozen,frozen_dx,frozen_params"})
+    for (const char* activation : {"identity", "relu", "gelu"}) {
+      check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--dtype", "f32,bf16"});
+      check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--residual"});
+    }
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
   for (const PeerLibrary& library : peer_libraries()) {
     check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",

@@ -133,20 +133,22 @@ uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
   }
 }
 
-template <bool streaming>
-void twin_write(const Tensors& tensors, size_t begin, size_t end) {
-  if (tensors.outs == 2) {
-    return tensors.ins == 2 ? write_lines<2, 2, streaming>(tensors, begin, end)
-                            : write_lines<3, 2, streaming>(tensors, begin, end);
-  }
+template <int outs, bool streaming>
+void write_outs(const Tensors& tensors, size_t begin, size_t end) {
   switch (tensors.ins) {
     case 1:
-      return write_lines<1, 1, streaming>(tensors, begin, end);
+      return write_lines<1, outs, streaming>(tensors, begin, end);
     case 2:
-      return write_lines<2, 1, streaming>(tensors, begin, end);
+      return write_lines<2, outs, streaming>(tensors, begin, end);
     default:
-      return write_lines<3, 1, streaming>(tensors, begin, end);
+      return write_lines<3, outs, streaming>(tensors, begin, end);
   }
+}
+
+template <bool streaming>
+void twin_write(const Tensors& tensors, size_t begin, size_t end) {
+  return tensors.outs == 2 ? write_outs<2, streaming>(tensors, begin, end)
+                           : write_outs<1, streaming>(tensors, begin, end);
 }
 
 }  // namespace

@@ -332,9 +332,11 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   const bool sums_only = part == BackwardPart::kSums;
   const Derivative derivative = plan.backward_form.derivative;
   const bool x_tells = derivative == kOfX || derivative == kOfXPlus;
-  const bool reads_x = !d.frozen || x_tells || args->dscale || args->dshift || sums_only;
+  // Other ranks may want dscale.
+  const bool reads_x = x_tells || args->dscale || (args->dx && !d.frozen) || sums_only || args->exchange;
   const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
   BNORM_CHECK(arrays.tensor(kX, args->x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
+  if (!reads_x) call->tensor[kX] = nullptr;  // kernels then take dy in its place: no traffic, and sums nobody asked for
   const auto required_for = [&](Derivative from) { return derivative == from ? Arrays::kRequired : Arrays::kOptional; };
   BNORM_CHECK(arrays.tensor(kY, args->y, required_for(kOfY), false));
   BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_for(kOfXPlus), false));

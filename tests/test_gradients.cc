@@ -2,11 +2,16 @@
 // Gradients against finite differences of the forward call, in f64, and the invariants of batch statistics.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <vector>
 
 #include "bounds.hh"
+#include "plan.hh"
+#include "random.hh"
 #include "reference.hh"
+#include "refusal.hh"
 
 namespace bnorm_tests {
 namespace {
@@ -149,6 +154,57 @@ TEST_CASE("gradients: finite differences") {
           check_channel(p, out, c);
         }
         CHECK(far >= 2);
+      }
+}
+
+TEST_CASE("gradients: x may be missing where no output is made of it") {
+  constexpr int64_t n = 5, c = 3, s = 20;
+  constexpr auto elements = static_cast<size_t>(n * c * s);
+  Random random(4);
+  std::vector<float> x(elements), y(elements), dy(elements);
+  for (std::vector<float>* const v : {&x, &y, &dy})
+    for (float& f : *v) f = static_cast<float>(random.normal());
+  const double mean[c] = {0.25, 0, -1}, inv_std[c] = {1, 2, 0.5};
+  const float running_mean[c] = {0.25F, 0, -1}, running_var[c] = {1, 0.25F, 4};
+  for (const bool frozen : {false, true})
+    for (const bool residual : {false, true})
+      for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
+        bnorm_desc d = BNORM_DESC_INIT;
+        d.batch = n;
+        d.channels = c;
+        d.spatial = s;
+        d.frozen = frozen;
+        d.residual_added = residual;
+        d.activation = relu_if(residual);  // which y tells
+        REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+        const PlanPointer plan = make_plan(d);
+        bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
+        a.y = y.data();
+        a.dy = dy.data();
+        if (frozen)
+          a.running_mean = running_mean, a.running_var = running_var;
+        else
+          a.mean = mean, a.inv_std = inv_std;
+        float all_dscale[c], all_dshift[c], dshift[c] = {-9, -9, -9};
+        std::vector<float> all_dx(elements), dx(elements);
+        a.x = x.data();
+        a.dx = all_dx.data();
+        a.dscale = all_dscale;
+        a.dshift = all_dshift;
+        REQUIRE(bnorm_backward(plan.get(), &a) == BNORM_OK);
+        a.x = nullptr;
+        a.dscale = nullptr;
+        a.dshift = dshift;
+        a.dx = dx.data();
+        if (frozen) {
+          REQUIRE(bnorm_backward(plan.get(), &a) == BNORM_OK);
+          CHECK(dx == all_dx);
+        } else {
+          check_refusal(bnorm_backward(plan.get(), &a), BNORM_INVALID_ARGUMENT, nullptr, {"x = NULL"});
+          a.dx = nullptr;
+          REQUIRE(bnorm_backward(plan.get(), &a) == BNORM_OK);
+        }
+        CHECK(std::equal(dshift, dshift + c, all_dshift));
       }
 }
 

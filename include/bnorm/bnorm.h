@@ -425,7 +425,8 @@ typedef struct bnorm_train_args {
  *  required; as they were before the call, with sigma = sqrt(running_var + epsilon) (1 / sigma is 0 where that is 0),
  *    r = clip(1 / inv_std / sigma, 1 / renorm_r_max, renorm_r_max)     (inv_std 0: 0 in place of 1 / inv_std)
  *    d = clip((mean - running_mean) / sigma, -renorm_d_max, renorm_d_max)        y of scale * r and shift + scale * d
- *  in f64, rounded to stats_type; constants to bnorm_backward, whose dscale is sum(dz * ((x - mean) * inv_std * r + d)).
+ *  in f64, rounded to stats_type; constants to bnorm_backward, whose dscale is
+ *    sum(dz * ((x - mean) * inv_std * r + d)).
  *  Groups that share running statistics all take those from before the call. The running update is the usual one, of
  *  the variance (the paper's averages sigma).
  *  Numerics: mean and variance in f64 (f32 and bf16 data), blocked and merged by Chan, Golub and LeVeque (1979). */
@@ -436,8 +437,8 @@ typedef struct bnorm_backward_args {
   uint32_t struct_size;
   uint32_t reserved;
   int64_t batch;
-  const void* x; /**< the forward input; may be NULL if frozen, dscale and dshift are NULL, and z is not needed
-                    (identity) or found from y (residual_added) */
+  const void* x; /**< the forward input; may be NULL, and is not read, if dscale, exchange and (unless frozen) dx are
+                    NULL and z is not needed (identity) or found from y (residual_added) */
   const void* y; /**< the forward output: required if desc.residual_added with an activation whose derivative it tells
                     (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh), else unused */
   const void* residual; /**< as in the forward call: required if desc.residual_added with one of the other activations,
@@ -541,7 +542,8 @@ BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, co
                                            double* merged, bnorm_error* error) BNORM_NOEXCEPT;
 
 /** Statistics from moments: writes mean and inv_std (and renorm_*), updates running_*. Reads mean, inv_std, running_*,
- *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale, shift NULL. */
+ *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale and
+ *  shift NULL. */
 BNORM_API bnorm_status bnorm_moments_finalize(const bnorm_plan* plan, const double* moments,
                                               const bnorm_train_args* args) BNORM_NOEXCEPT;
 
