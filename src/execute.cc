@@ -80,9 +80,9 @@ void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
   const int64_t at = g * run.channels() + c0;
   Affine affine = affine_of(run.plan, run.call, g, c0);
   if (run.desc().renorm) {
-    renorm_affine(run.plan, run.call, g, c0, c1 - c0, run.w.renorm_r + at, run.w.renorm_d + at, run.w.renorm_scale + at,
-                  run.w.renorm_shift + at);
-    affine = {run.w.renorm_scale + at, run.w.renorm_shift + at, kF64};
+    load_affine(run.plan, run.call, g, c0, c1 - c0, run.w.renorm_r + at, run.w.renorm_d + at, run.w.scale + at,
+                run.w.shift + at);
+    affine = {run.w.scale + at, run.w.shift + at, kF64};
   }
   run.table().prepare_saved[affine.type == kF64][run.plan.arithmetic](run.w.saved_mean + at, run.w.saved_inv_std + at,
                                                                       affine, coefficient, c1 - c0);
@@ -94,8 +94,8 @@ void load_statistics(const Run& run) {
   const int64_t all = d.groups * d.channels;
   if (!d.frozen) {
     if (run.statistics_in_place()) return;
-    load_values(run.call.mean, 0, all, false, run.w.saved_mean);
-    load_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
+    load_values(run.call.mean, 0, all, d.stats_type == BNORM_F64, run.w.saved_mean);
+    load_values(run.call.inv_std, 0, all, d.stats_type == BNORM_F64, run.w.saved_inv_std);
     return;
   }
   for (int64_t g = 0; g < d.groups; ++g) {
@@ -113,14 +113,27 @@ void load_statistics(const Run& run) {
 /// Puts the saved statistics where the caller wants them, if they are not there already.
 void store_statistics(const Run& run) {
   const int64_t all = run.desc().groups * run.channels();
+  const bool f64 = run.desc().stats_type == BNORM_F64;
   if (run.call.renorm_r) {
-    const bool f64 = run.desc().stats_type == BNORM_F64;
     store_values(run.call.renorm_r, 0, all, f64, run.w.renorm_r);
     store_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
   }
   if (!run.call.mean || run.statistics_in_place()) return;
-  store_values(run.call.mean, 0, all, false, run.w.saved_mean);
-  store_values(run.call.inv_std, 0, all, false, run.w.saved_inv_std);
+  store_values(run.call.mean, 0, all, f64, run.w.saved_mean);
+  store_values(run.call.inv_std, 0, all, f64, run.w.saved_inv_std);
+}
+
+/// Puts shift and 1 / scale in place of mean and inv_std of a group: z is to them what x is to those. The gain stays.
+void take_output_for_input(const Run& run, int64_t g) {
+  const int64_t at = g * run.channels();
+  const bool renorm = run.desc().renorm != 0;
+  load_affine(run.plan, run.call, g, 0, run.channels(), renorm ? run.w.renorm_r + at : nullptr,
+              renorm ? run.w.renorm_d + at : nullptr, run.w.scale + at, run.w.shift + at);
+  for (int64_t i = at; i < at + run.channels(); ++i) {
+    run.w.saved_mean[i] = run.w.shift[i];
+    run.w.saved_inv_std[i] = 1 / run.w.scale[i];
+  }
+  store_values(run.w.coefficient[kCenter], at, run.channels(), run.plan.arithmetic == 1, run.w.saved_mean + at);
 }
 
 /// The coefficients of the forward call, for all groups, and the saved statistics that backward needs.
@@ -133,13 +146,14 @@ void prepare_backward(const Run& run) {
     load_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
   }
   for (int64_t g = 0; g < run.desc().groups; ++g) {
-    if (!run.desc().frozen) {
+    if (run.desc().frozen) {
+      void* coefficient[kCoefficients];
+      run.coefficients_at(g, 0, coefficient);
+      prepare_from_running(run.plan, run.call, g, coefficient);
+    } else {
       prepare_from_saved(run, g, 0, run.channels());
-      continue;
     }
-    void* coefficient[kCoefficients];
-    run.coefficients_at(g, 0, coefficient);
-    prepare_from_running(run.plan, run.call, g, coefficient);
+    if (run.desc().from_output) take_output_for_input(run, g);
   }
 }
 
@@ -381,7 +395,7 @@ void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
       if (call.renorm_r) {
         load_values(call.renorm_r, i, count, f64, r);
         load_values(call.renorm_d, i, count, f64, correction);
-        renorm_affine(plan, call, g, c, count, r, correction, scale, shift);
+        load_affine(plan, call, g, c, count, r, correction, scale, shift);
         affine = {scale, shift, kF64};
       }
       plan.table->prepare_saved[affine.type == kF64][plan.arithmetic](mean, inv_std, affine, coefficient, count);

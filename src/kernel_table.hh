@@ -140,6 +140,8 @@ struct Form {
   bool frozen;            // gradient: dx = dz * gain
   Derivative derivative;  // gradients
   Shape shape;
+  bool from_output;  // gradients: kX holds y, of which z is made; of kRelu it is z
+  double inverse;    // then of kLeaky: z = y < 0 ? y * inverse : y
   double lower, upper, parameter;
   Curve curve;  // of normalize the activation, of gradients its derivative by z, or by y for kOfY
 };

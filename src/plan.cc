@@ -81,8 +81,9 @@ Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
 }
 
 Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
-  return {choose.family({kX, kDy, other}),
-          d.residual_added ? choose.family({kX, kDy, other, kDx, kDresidual}) : choose.family({kX, kDy, other, kDx})};
+  const Tensor x = d.from_output ? kY : kX;
+  return {choose.family({x, kDy, other}),
+          d.residual_added ? choose.family({x, kDy, other, kDx, kDresidual}) : choose.family({x, kDy, other, kDx})};
 }
 
 void choose_types(Plan& p) {
@@ -125,6 +126,7 @@ constexpr ActivationRule kActivations[] = {
 Derivative derivative_of(const Plan& p) {
   const ActivationRule& rule = kActivations[p.desc.activation];
   if (p.desc.activation == BNORM_IDENTITY) return kOne;
+  if (p.desc.from_output) return kOfY;
   if (!p.desc.residual_added) return kOfX;
   const bool y_tells = rule.shape != kCurve || p.table->derivative_of_y[p.arithmetic][rule.curve] != nullptr;
   return y_tells ? kOfY : kOfXPlus;
@@ -159,7 +161,10 @@ Style backward_style(const Form& f) {
 
 void choose_forms(Plan& p) {
   p.forward_form = p.backward_form = common_form(p);
-  p.other = p.backward_form.derivative == kOfY ? kY : (p.backward_form.derivative == kOfXPlus ? kResidual : kX);
+  p.backward_form.from_output = p.desc.from_output != 0;
+  p.backward_form.inverse = 1 / p.desc.leaky_slope;
+  const bool of_y = p.backward_form.derivative == kOfY || p.desc.from_output;
+  p.other = of_y ? kY : (p.backward_form.derivative == kOfXPlus ? kResidual : kX);
   p.forward_style = forward_style(p.forward_form);
   p.backward_style = backward_style(p.backward_form);
   if (p.forward_form.shape != kCurve) return;
@@ -201,8 +206,9 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
   w.saved_mean = layout.take_doubles(channels);
   w.saved_inv_std = layout.take_doubles(channels);
   for (void*& c : w.coefficient) c = layout.take(channels, plan.arithmetic_bytes());
-  for (double** const array : {&w.renorm_r, &w.renorm_d, &w.renorm_scale, &w.renorm_shift})
-    *array = layout.take_doubles(plan.desc.renorm ? channels : 0);
+  for (double** const array : {&w.renorm_r, &w.renorm_d}) *array = layout.take_doubles(plan.desc.renorm ? channels : 0);
+  for (double** const array : {&w.scale, &w.shift})
+    *array = layout.take_doubles(plan.desc.renorm || plan.desc.from_output ? channels : 0);
   return w;
 }
 

@@ -26,11 +26,11 @@ struct Workspace {
   double* saved_mean;
   double* saved_inv_std;
   void* coefficient[kCoefficients];  // [G][C] of the arithmetic type
-  // [G][C], of desc.renorm: the corrections, and what they make of scale and shift.
+  // [G][C], of desc.renorm: the corrections. Of that and desc.from_output: scale and shift with them.
   double* renorm_r;
   double* renorm_d;
-  double* renorm_scale;
-  double* renorm_shift;
+  double* scale;
+  double* shift;
 };
 
 struct Plan {

@@ -45,12 +45,12 @@ void renorm_corrections(const Plan& plan, const Call& call, double count, int64_
   }
 }
 
-void renorm_affine(const Plan& plan, const Call& call, int64_t g, int64_t c, int64_t channels, const double* r,
-                   const double* d, double* scale, double* shift) {
+void load_affine(const Plan& plan, const Call& call, int64_t g, int64_t c, int64_t channels, const double* r,
+                 const double* d, double* scale, double* shift) {
   const int64_t at = (plan.desc.params_per_group ? g * plan.desc.channels : 0) + c;
   load_params(plan, call.affine.scale, at, channels, 1, scale);
   load_params(plan, call.affine.shift, at, channels, 0, shift);
-  for (int64_t i = 0; i < channels; ++i) {
+  for (int64_t i = 0; r && i < channels; ++i) {
     shift[i] += scale[i] * d[i];
     scale[i] *= r[i];
   }

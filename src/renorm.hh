@@ -10,8 +10,8 @@ namespace bnorm {
 void renorm_corrections(const Plan& plan, const Call& call, double count, int64_t g, int64_t c, int64_t channels,
                         const double* mean, const double* inv_std, double* r, double* d);
 
-/// scale * r and shift + scale * d, which stand for scale and shift from then on.
-void renorm_affine(const Plan& plan, const Call& call, int64_t g, int64_t c, int64_t channels, const double* r,
-                   const double* d, double* scale, double* shift);
+/// scale and shift, or with r and d (NULL: none) scale * r and shift + scale * d, which stand for them from then on.
+void load_affine(const Plan& plan, const Call& call, int64_t g, int64_t c, int64_t channels, const double* r,
+                 const double* d, double* scale, double* shift);
 
 }  // namespace bnorm

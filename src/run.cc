@@ -64,7 +64,8 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   };
   const Tensor any = call.tensor[kX] ? kX : kDy;
   const auto read = [&](Tensor i) { return view(call.tensor[i] ? i : any); };
-  for (const Tensor i : {kX, kResidual, kDy}) t.tensor[i] = read(i);
+  t.tensor[kX] = read(form.from_output ? kY : kX);
+  for (const Tensor i : {kResidual, kDy}) t.tensor[i] = read(i);
   for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
   t.tensor[kOther] = read(plan.other);
   void* coefficient[kCoefficients];

@@ -64,7 +64,7 @@ struct Run {
   int64_t blocks() const { return block_count(order); }
   double count() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
   /// Whether the saved statistics of the workspace are the caller's arrays themselves.
-  bool statistics_in_place() const { return call.mean && desc().stats_type == BNORM_F64; }
+  bool statistics_in_place() const { return call.mean && desc().stats_type == BNORM_F64 && !desc().from_output; }
 
   /// Distance between the partials of two groups.
   int64_t group_stride() const { return std::max<int64_t>(blocks(), 1) * channels(); }

@@ -250,6 +250,20 @@ bnorm_status check_coefficients(const Plan& plan, const void* coefficients, bool
                        writes);
 }
 
+/// With from_output every scale must have an inverse.
+bnorm_status check_inverses(const Plan& plan, const void* scale, Call* call) {
+  const int64_t count = (plan.desc.params_per_group ? plan.desc.groups : 1) * plan.desc.channels;
+  for (int64_t i = 0; plan.desc.from_output && scale && i < count; ++i) {
+    double value;
+    plan.table->load_params[plan.param](scale, plan.param_type, i, &value, 1);
+    if (!std::isfinite(value) || !std::isfinite(1 / value))
+      return call->report.say(BNORM_INVALID_ARGUMENT,
+                              "scale[%" PRId64 "] = %g: must be finite and have a finite inverse (from_output = 1)", i,
+                              value);
+  }
+  return BNORM_OK;
+}
+
 Arrays::Need required_if(bool condition) { return condition ? Arrays::kRequired : Arrays::kAbsent; }
 
 /// Parameters, and saved or running statistics, of what is prepared or folded.
@@ -315,7 +329,8 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   const auto running = plan.desc.renorm && part != TrainPart::kMoments ? Arrays::kRequired : statistics;
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, running, true, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
-  return arrays.check_overlap();
+  BNORM_CHECK(arrays.check_overlap());
+  return check_inverses(plan, args->scale, call);
 }
 
 bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args* args, BackwardPart part,
@@ -333,12 +348,14 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   const Derivative derivative = plan.backward_form.derivative;
   const bool x_tells = derivative == kOfX || derivative == kOfXPlus;
   // Other ranks may want dscale.
-  const bool reads_x = x_tells || args->dscale || (args->dx && !d.frozen) || sums_only || args->exchange;
+  const bool needs_x = x_tells || args->dscale || (args->dx && !d.frozen) || sums_only || args->exchange;
+  const bool reads_x = needs_x && !d.from_output, reads_y = derivative == kOfY || (needs_x && d.from_output);
   const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
   BNORM_CHECK(arrays.tensor(kX, args->x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
   if (!reads_x) call->tensor[kX] = nullptr;  // kernels then take dy in its place: no traffic, and sums nobody asked for
   const auto required_for = [&](Derivative from) { return derivative == from ? Arrays::kRequired : Arrays::kOptional; };
-  BNORM_CHECK(arrays.tensor(kY, args->y, required_for(kOfY), false));
+  BNORM_CHECK(arrays.tensor(kY, args->y, reads_y ? Arrays::kRequired : Arrays::kOptional, false));
+  if (!reads_y) call->tensor[kY] = nullptr;
   BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_for(kOfXPlus), false));
   BNORM_CHECK(arrays.tensor(kDy, args->dy, Arrays::kRequired, false));
   BNORM_CHECK(arrays.tensor(kDx, args->dx, output, true));
@@ -353,7 +370,8 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(arrays.values("dscale", args->dscale, count, bytes, output, true));
   BNORM_CHECK(arrays.values("dshift", args->dshift, count, bytes, output, true));
   if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
-  return arrays.check_overlap();
+  BNORM_CHECK(arrays.check_overlap());
+  return check_inverses(plan, args->scale, call);
 }
 
 bnorm_status check_prepare(const bnorm_plan* handle, const bnorm_prepare_args* args, const void* coefficients,

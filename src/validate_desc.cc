@@ -58,6 +58,14 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("frozen", d.frozen, 0, 1, report));
   BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
   BNORM_CHECK(check_range("renorm", d.renorm, 0, 1, report));
+  BNORM_CHECK(check_range("from_output", d.from_output, 0, 1, report));
+  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
+  if (d.from_output && d.residual_added)
+    return report.say(BNORM_INVALID_ARGUMENT, "from_output = 1: must be 0 with residual_added = 1, which y holds too");
+  if (d.from_output && d.activation != BNORM_IDENTITY && d.activation != BNORM_LEAKY_RELU)
+    return report.say(BNORM_UNSUPPORTED,
+                      "activation = %" PRId32 ": with from_output = 1 must be BNORM_IDENTITY or BNORM_LEAKY_RELU",
+                      d.activation);
   if (d.renorm && d.frozen)
     return report.say(BNORM_INVALID_ARGUMENT, "renorm = 1: must be 0 with frozen = 1, whose statistics are no batch's");
   if (d.channel_block != 0 && d.channel_block != 8 && d.channel_block != 16)

@@ -40,7 +40,7 @@ static void bnorm_allocator_layout(void) {
 }
 
 static void bnorm_desc_layout(void) {
-  STRUCT(bnorm_desc, 336);
+  STRUCT(bnorm_desc, 344);
   FIELD(bnorm_desc, struct_size, 0);
   FIELD(bnorm_desc, data_type, 4);
   FIELD(bnorm_desc, output_type, 8);
@@ -72,6 +72,8 @@ static void bnorm_desc_layout(void) {
   FIELD(bnorm_desc, epsilon, 312);
   FIELD(bnorm_desc, average_factor, 320);
   FIELD(bnorm_desc, allocator, 328);
+  FIELD(bnorm_desc, from_output, 336);
+  FIELD(bnorm_desc, reserved, 340);
 }
 
 static void bnorm_executor_layout(void) {

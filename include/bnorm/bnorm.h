@@ -237,6 +237,9 @@ typedef struct bnorm_desc {
   double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
   const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
+  int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
+                            needs BNORM_IDENTITY or BNORM_LEAKY_RELU, and no residual */
+  int32_t reserved;    /**< 0 */
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
  * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
@@ -248,7 +251,7 @@ typedef struct bnorm_desc {
     (uint32_t)sizeof(bnorm_desc), BNORM_F32, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, 0, 1, 0, 0, \
         1, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED,                   \
         BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_IDENTITY, 0, BNORM_RUNNING_UNSET, 0, 0, 0, 0, 0, 0.0, 6.0, \
-        0.01, 1.0, 1e-5, 0.1, NULL                                                                                   \
+        0.01, 1.0, 1e-5, 0.1, NULL, 0, 0                                                                             \
   }
 
 /** Memory layouts that bnorm_desc_set_layout knows. Packed, in the order of the letters; G is outermost. */
@@ -438,9 +441,9 @@ typedef struct bnorm_backward_args {
   uint32_t reserved;
   int64_t batch;
   const void* x; /**< the forward input; may be NULL, and is not read, if dscale, exchange and (unless frozen) dx are
-                    NULL and z is not needed (identity) or found from y (residual_added) */
-  const void* y; /**< the forward output: required if desc.residual_added with an activation whose derivative it tells
-                    (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh), else unused */
+                    NULL and z is not needed (identity) or found from y (residual_added); from_output: unused */
+  const void* y; /**< the forward output: required if desc.from_output, or residual_added with an activation whose
+                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh); else unused */
   const void* residual; /**< as in the forward call: required if desc.residual_added with one of the other activations,
                            else unused */
   const void* dy;
@@ -470,8 +473,13 @@ typedef struct bnorm_backward_args {
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
- *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0. Numerics: sums in f64; dx =
- * dz*gain + (x - center)*slope + bias. */
+ *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0.
+ *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
+ *  (z - shift) / scale with z = y, or y / leaky_slope where y < 0. Every scale must be finite, not 0, and have a finite
+ *  inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of z: x-hat is wrong by up to
+ *  roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left of it. The second sum of
+ *  bnorm_backward_sums is sum(dz * (z - shift)).
+ *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------- 5. Prepared inference -- */

@@ -21,6 +21,9 @@ class FormLanes {
     return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
   }
   Shape shape() const { return is_fixed ? kRelu : (style == kCurved ? kCurve : f_.shape); }
+  /// kX holds y, which an activation has changed.
+  bool from_output() const { return style == kPiecewise && f_.from_output && f_.shape == kLeaky; }
+  Lanes<A> inverse() const { return Lanes<A>::broadcast(static_cast<A>(f_.inverse)); }
   Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
 
   BNORM_IN_LOOP Lanes<A> curved(const Lanes<A>& v) const {
@@ -130,6 +133,13 @@ struct GradientReads {
     return r < 2 || form.derivative() > kOfX;
   }
 };
+
+/// x, or what stands for it: z.
+template <class A, Style style, class Operands>
+static inline BNORM_IN_LOOP Lanes<A> input_or_z(const Operands& in, const FormLanes<A, style>& form) {
+  const Lanes<A> x = in.template narrow<0>();
+  return form.from_output() ? Lanes<A>::less_select(x, Lanes<A>::broadcast(0), x * form.inverse(), x) : x;
+}
 
 /// dz from dy.
 template <class A, Style style, class Operands>
@@ -270,7 +280,10 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
   template <bool centered, class Operands>
   static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>& k, const Form& form,
                                                          const Lanes<double>& pivot) {
-    return {wide_gradient(in, k, form), GradientSums::template distance<centered>(in, pivot)};
+    const Lanes<double> dz = wide_gradient(in, k, form);
+    if (!form.from_output()) return {dz, GradientSums::template distance<centered>(in, pivot)};
+    const Lanes<double> z = widen(input_or_z(in, form));
+    return {dz, centered ? z - pivot : z};
   }
   template <class Operands>
   static inline BNORM_IN_LOOP Lanes<double> wide_gradient(const Operands& in, const Coefficients<A>& k,
@@ -333,7 +346,7 @@ struct Gradient : Operation<T, style>, GradientReads<style> {
     const Lanes<A> dz = activation_gradient(in, k, form);
     out[0] = dz * k.value[kGain];
     if (!form.frozen())
-      out[0] = out[0] + ((in.template narrow<0>() - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
+      out[0] = out[0] + ((input_or_z(in, form) - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
     out[1] = dz;
   }
 };
