@@ -34,17 +34,19 @@ void sort_axes(Axes& axes) {
 
 Extent extent_of(const bnorm_strides& strides, const std::array<int64_t, 4>& sizes) {
   constexpr int64_t most = int64_t{1} << 58;
-  Extent e = {0, 0, 1, true, true};
+  Extent e = {0, 0, true, true, true};
   Axes axes(strides, sizes);
-  for (int i = 0; i < axes.count; ++i) e.count *= axes.axis[i].size;
+  int64_t count = 1;
+  for (int i = 0; i < axes.count; ++i) count *= axes.axis[i].size;
   for (int i = 0; i < axes.count; ++i) {
     const Axis a = axes.axis[i];
     int64_t reach;
     if (a.stride < -most || a.stride > most || __builtin_mul_overflow(a.size - 1, a.stride, &reach) || reach < -most ||
         reach > most)
-      return {0, 0, e.count, false, false};
+      return {0, 0, false, false, false};
     (reach < 0 ? e.low : e.high) += reach;
   }
+  e.dense = e.high - e.low + 1 == count;
   e.addressable = e.high - e.low < most;
   sort_axes(axes);
   int64_t covered = 1;

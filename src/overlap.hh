@@ -10,7 +10,7 @@ namespace bnorm {
 /// Element offsets that an array touches.
 struct Extent {
   int64_t low, high;  // smallest and largest offset
-  int64_t count;      // elements
+  bool dense;         // no gaps, if injective
   bool addressable;   // no overflow
   bool injective;     // sorted by size, each stride covers the axes below it
 };
@@ -38,7 +38,7 @@ inline Region make_region(const char* name, const void* data, int64_t element_by
   const auto* const bytes = static_cast<const char*>(data);
   const char* const low = bytes + e.low * element_bytes;
   const char* const end = bytes + (e.high + 1) * element_bytes;
-  return {name, data, element_bytes, low, end, strides, e.high - e.low + 1 == e.count};
+  return {name, data, element_bytes, low, end, strides, e.dense};
 }
 
 /// Whether the two surely share memory.

@@ -39,7 +39,7 @@ class Arrays {
   bnorm_status values(const char* name, const void* pointer, int64_t count, int64_t bytes, Need need, bool writes) {
     BNORM_CHECK(presence(name, pointer, need, count == 0));
     if (!pointer || count == 0) return BNORM_OK;
-    return add(name, pointer, bytes, {0, count - 1, count, true, true}, nullptr, writes);
+    return add(name, pointer, bytes, {0, count - 1, true, true, true}, nullptr, writes);
   }
 
   /// One of other strides than the plan's tensors, which an output may be as well.
@@ -212,6 +212,7 @@ bnorm_status check_saved(const Plan& plan, const void* mean, const void* inv_std
 bnorm_status check_renorm(const Plan& plan, const void* r, const void* d, Arrays::Need need, bool writes, Call* call,
                           Arrays& arrays) {
   const int64_t count = plan.all_channels(), bytes = bytes_of(element_type(plan.desc.stats_type));
+  if (!plan.desc.renorm && !r && !d) return BNORM_OK;
   call->renorm_r = const_cast<void*>(r);
   call->renorm_d = const_cast<void*>(d);
   if (!plan.desc.renorm) need = Arrays::kAbsent;

@@ -76,3 +76,5 @@ struct bnorm_plan {
   bnorm::Plan plan;
   bnorm_allocator allocator;  // as the descriptor gave it, or malloc and free
 };
+// Above it glibc keeps no freed blocks at hand: creation takes 350 instructions more.
+static_assert(sizeof(bnorm_plan) <= 1032);

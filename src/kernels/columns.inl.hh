@@ -241,8 +241,8 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
 /// finds all registers taken, and stores could change what is behind a reference. With it moments of 8x64x784 and
 /// 8x512x49 take 0.87 of the time (AVX-512).
 template <class Op, bool centered>
-static __attribute__((flatten, noinline)) void add_class(const QuadRows<Op>& quad, int64_t k, LaneContext<Op> context,
-                                                         const LaneGroups& groups, double* first, double* second) {
+BNORM_FLAT __attribute__((noinline)) void add_class(const QuadRows<Op>& quad, int64_t k, LaneContext<Op> context,
+                                                    const LaneGroups& groups, double* first, double* second) {
   const ClassRows<Op> at = quad.class_rows(k);
   const int64_t full = at.rows > at.octets ? at.rest_lanes : at.lanes;
   for (int64_t i = 0; i < groups.count; ++i) {
@@ -356,9 +356,9 @@ struct RowStep {
 
 /// `rows` rows of `lanes` lanes under the same coefficients.
 template <class Op>
-static __attribute__((flatten, noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep step, int64_t rows,
-                                                             int64_t lanes,
-                                                             const CoefficientArrays<typename Op::A>& shared) {
+BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep step, int64_t rows,
+                                                        int64_t lanes,
+                                                        const CoefficientArrays<typename Op::A>& shared) {
   const CoefficientArrays<typename Op::A> arrays = shared;  // stores could change what is behind a reference
   const typename Op::Form form(*t.form);
   const auto coefficients = [&](int64_t l, int64_t some) { return load_coefficients<Op>(arrays, l, some); };
