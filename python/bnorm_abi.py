@@ -38,6 +38,7 @@ RUNNING_MODES = {
     "sequential": "BNORM_RUNNING_SEQUENTIAL",
     "mean": "BNORM_RUNNING_MEAN",
 }
+FOLD_ORDERS = {"first": "BNORM_LAYER_FIRST", "last": "BNORM_LAYER_LAST"}
 # A uint16 array holds the bit patterns of bf16, as the C ABI does.
 TYPES = {
     np.dtype(np.float32): "BNORM_F32",
@@ -69,6 +70,12 @@ class Gradients(NamedTuple):
     dscale: np.ndarray | None
     dshift: np.ndarray | None
     dresidual: np.ndarray | None
+
+
+class Folded(NamedTuple):
+    weight: np.ndarray
+    bias: np.ndarray
+    digits_lost: float
 
 
 class Library:
@@ -324,6 +331,41 @@ class Plan:
             raise ValueError(f"coefficients has {coefficients.nbytes} bytes, must have {self._coefficients_size}")
         self._call("normalize", batch, tensors | {"coefficients": coefficients}, serial)
         return tensors["y"]
+
+    def fold(
+        self, weight, bias=None, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None,
+        layer="first", axes=(0, 1), layer_groups=1, most_digits_lost=2.0,
+    ):  # fmt: skip
+        """bnorm_fold; returns the folded weight, in the memory order of `weight`, its bias, and the digits lost.
+
+        layer     "first": this plan normalizes the layer's outputs; "last": it makes its inputs
+        axes      outputs and inputs (of one layer group) in `weight`; all others are taps, and merge into one axis
+        """
+        output, input_ = (axis % weight.ndim for axis in axes)
+        letters = [chr(ord("P") + axis) for axis in range(weight.ndim)]
+        letters[output], letters[input_] = "NC"
+        taps = Geometry("".join(letters), weight.shape)
+        strides = taps.element_strides(weight.strides, weight.itemsize)
+        bias_type = weight.dtype if bias is None else bias.dtype
+        folded = Folded(np.empty_like(weight), np.empty(weight.shape[output], bias_type), 0.0)
+        made = folded.weight.strides
+        if any(size > 1 and wanted != other for size, wanted, other in zip(weight.shape, weight.strides, made)):
+            raise ValueError(f"weight has strides {weight.strides}: must be without gaps")
+        arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
+        arrays |= self._running(running_mean, running_var)
+        arrays |= {"weight": weight, "bias": bias, "folded_weight": folded.weight, "folded_bias": folded.bias}
+        digits_lost = self.library.ffi.new("double *")
+        args = self._arguments(
+            "fold", arrays, digits_lost=digits_lost,
+            order=_constant(self.library.c, FOLD_ORDERS, layer, "layer"),
+            weight_type=_constant(self.library.c, TYPES, weight.dtype, "weight"),
+            bias_type=_constant(self.library.c, TYPES, bias_type, "bias"),
+            outputs=weight.shape[output], inputs=weight.shape[input_], taps=taps.spatial, layer_groups=layer_groups,
+            output_stride=strides["n"], input_stride=strides["c"], tap_stride=strides["s"],
+            most_digits_lost=most_digits_lost,
+        )  # fmt: skip
+        self.library.check(self.library.c.bnorm_fold(self._plan, args))
+        return folded._replace(digits_lost=digits_lost[0])
 
     def _call(self, operation: str, batch: int, arrays: dict[str, np.ndarray | None], serial: bool, **numbers) -> None:
         c = self.library.c
