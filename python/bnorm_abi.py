@@ -333,8 +333,8 @@ class Plan:
         return tensors["y"]
 
     def fold(
-        self, weight, bias=None, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None,
-        layer="first", axes=(0, 1), layer_groups=1, most_digits_lost=2.0,
+        self, weight, bias=None, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None,
+        inv_std=None, layer="first", axes=(0, 1), layer_groups=1, most_digits_lost=2.0,
     ):  # fmt: skip
         """bnorm_fold; returns the folded weight, in the memory order of `weight`, its bias, and the digits lost.
 

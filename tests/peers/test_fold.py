@@ -23,8 +23,9 @@ def make_norm(channels: int) -> torch.nn.Module:
 
 
 def parameters(norm: torch.nn.Module) -> dict[str, np.ndarray]:
-    names = {"scale": norm.weight, "shift": norm.bias, "running_mean": norm.running_mean, "running_var": norm.running_var}
-    return {name: values.detach().numpy() for name, values in names.items()}
+    values = {"scale": norm.weight, "shift": norm.bias}
+    values |= {"running_mean": norm.running_mean, "running_var": norm.running_var}
+    return {name: value.detach().numpy() for name, value in values.items()}
 
 
 def fold(library, module: torch.nn.Module, norm: torch.nn.Module, **how):
