@@ -267,7 +267,7 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       "bnorm %d.%d.%d, numerics %d, %s kernels\n"
       "geometry: groups %lld%s, batch %lld, channels %lld, spatial %lld\n"
       "types: data %s, output %s, parameters %s, saved statistics %s\n"
-      "activation: %s%s\n"
+      "activation: %s%s%s%s\n"
       "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
       "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
       "workspace: %zu bytes; coefficients: %zu bytes\n",
@@ -275,10 +275,11 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       static_cast<long long>(d.groups), d.channel_block ? " (the blocks of channels)" : "",
       static_cast<long long>(d.batch), static_cast<long long>(d.channels), static_cast<long long>(d.spatial),
       types[p.view[kX].type], types[p.view[kY].type], types[p.param_type], types[d.stats_type == BNORM_F64],
-      kActivations[d.activation].name, d.residual_added ? ", behind a residual" : "", kFamilyNames[p.forward.reduce],
-      kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce], kFamilyNames[p.backward.map],
-      static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes), p.workspace_bytes,
-      p.coefficients_bytes());
+      kActivations[d.activation].name, d.residual_added ? ", behind a residual" : "",
+      d.renorm ? "; batch renormalization" : "", d.from_output ? "; backward from the output" : "",
+      kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
+      kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
+      p.workspace_bytes, p.coefficients_bytes());
   return static_cast<size_t>(std::max(length, 0));
 }
 

@@ -34,6 +34,14 @@ bnorm_status check_layer(const Plan& plan, const bnorm_fold_args& a, Report& rep
   if (channels != plan.all_channels())
     return report.say(BNORM_INVALID_ARGUMENT, "%s = %" PRId64 ": must be the plan's channels, %" PRId64,
                       first ? "outputs" : "inputs * layer_groups", channels, plan.all_channels());
+  if (!first && (d.activation != BNORM_IDENTITY || d.residual_added))
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "order = 1: activation = %" PRId32 ", residual_added = %" PRId32
+                      " must be 0, they stand between normalization and layer",
+                      d.activation, d.residual_added);
+  if (d.renorm && a.mean)
+    return report.say(BNORM_INVALID_ARGUMENT, "mean = %p: must be NULL with renorm = 1, fold running statistics",
+                      a.mean);
   if (a.most_digits_lost >= 0) return BNORM_OK;
   return report.say(BNORM_INVALID_ARGUMENT, "most_digits_lost = %g: must be >= 0", a.most_digits_lost);
 }

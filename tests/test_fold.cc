@@ -284,6 +284,16 @@ TEST_CASE("fold: refusals") {
   invalid([&](Args& a) { a.folded_weight = weight + 1; }, {"folded_weight", "overlaps weight"});
   invalid([&](Args& a) { a.folded_bias = mean; }, {"folded_bias", "overlaps running_mean"});
   invalid([&](Args& a) { a.mean = mean; }, {"exactly one pair"});
+  bnorm_desc between = BNORM_DESC_INIT;
+  between.channels = 2;
+  between.activation = BNORM_RELU;
+  refused([](Args& a) { a.order = BNORM_LAYER_LAST; }, BNORM_INVALID_ARGUMENT, {"order = 1", "activation = 1"},
+          make_plan(between).get());
+  between.activation = BNORM_IDENTITY;
+  between.renorm = 1;
+  const double saved[2] = {};
+  refused([&](Args& a) { a.running_mean = a.running_var = nullptr, a.mean = a.inv_std = saved; },
+          BNORM_INVALID_ARGUMENT, {"mean = ", "renorm = 1"}, make_plan(between).get());
   Args old = BNORM_FOLD_ARGS_INIT;
   old.struct_size = 8;
   check_refusal(bnorm_fold(plan.get(), &old), BNORM_INVALID_ARGUMENT, nullptr, {"struct_size = 8"});

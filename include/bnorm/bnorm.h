@@ -610,13 +610,14 @@ typedef struct bnorm_fold_args {
         NULL, NULL, 2.0, NULL, NULL                                                                                  \
   }
 
-/** Weights and bias of the one layer that does what layer and normalization did (activation and residual stay behind
- *  it): with gain = scale * inv_std and offset = shift - mean * gain of a channel,
+/** Weights and bias of the one layer that does what layer and normalization did (layer first: activation and residual
+ *  stay behind it): with gain = scale * inv_std and offset = shift - mean * gain of a channel,
  *    layer first: weight * gain[o],  bias * gain[o] + offset[o]
  *    layer last:  weight * gain[i],  bias + sum over i, t of weight * offset[i]
  *  in f64, each result rounded once to its type (16-bit: through f32). The plan has one group and gives channels,
- *  epsilon, param_type and stats_type; its tensors and batch do not matter. A setup call: it allocates nothing and runs
- *  on the calling thread.
+ *  epsilon, param_type and stats_type; its tensors and batch do not matter. Layer last: it has neither activation nor
+ *  residual, which would stand in between. With desc.renorm only running statistics can be folded. A setup call: it
+ *  allocates nothing and runs on the calling thread.
  *
  *  digits_lost: decimal digits by which rounding errors of the folded layer may exceed those of its types, log10 of the
  *  worst over outputs of
