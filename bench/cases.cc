@@ -50,11 +50,12 @@ bool has_statistics_pass(const Row& row) { return row.operation == Operation::tr
 /// memory moves in lines.
 size_t tile_bytes(const Row& row) {
   const auto [batch, channels, spatial] = row.shape;
-  const bool planar = row.layout == Layout::planar;
+  const bool last = row.layout == Layout::channels_last;
   const size_t element = element_bytes(row.dtype);
-  const auto runs = static_cast<size_t>(planar ? batch : batch * spatial);
-  const size_t run_bytes = static_cast<size_t>(planar ? spatial : 1) * element;
-  const size_t row_bytes = run_bytes * static_cast<size_t>(channels);
+  const auto runs = static_cast<size_t>(last ? batch * spatial : batch);
+  const int64_t together = row.layout == Layout::blocked ? kChannelBlock : 1;
+  const size_t run_bytes = static_cast<size_t>(last ? 1 : spatial * together) * element;
+  const size_t row_bytes = run_bytes * static_cast<size_t>(channels / together);
   return runs * std::min(row_bytes, std::max(run_bytes, kLineBytes));
 }
 
@@ -114,8 +115,12 @@ Case::~Case() { bnorm_plan_destroy(plan_); }
 
 void Case::make_plan() {
   bnorm_desc desc = desc_of(row_);
-  const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
-  require_ok(bnorm_desc_set_layout(&desc, layout), "bnorm_desc_set_layout");
+  if (row_.layout == Layout::blocked) {
+    desc.channel_block = kChannelBlock;
+  } else {
+    const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
+    require_ok(bnorm_desc_set_layout(&desc, layout), "bnorm_desc_set_layout");
+  }
   require_ok(bnorm_plan_create(&plan_, &desc, nullptr), "bnorm_plan_create");
 }
 

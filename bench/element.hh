@@ -50,7 +50,16 @@ inline void write_element(std::byte* data, Dtype dtype, int64_t at, float value)
 inline int64_t memory_index(const Row& row, int64_t g, int64_t n, int64_t c, int64_t s) {
   const auto [batch, channels, spatial] = row.shape;
   const int64_t image = g * batch + n;
-  return row.layout == Layout::planar ? (image * channels + c) * spatial + s : (image * spatial + s) * channels + c;
+  switch (row.layout) {
+    case Layout::planar:
+      return (image * channels + c) * spatial + s;
+    case Layout::channels_last:
+      return (image * spatial + s) * channels + c;
+    case Layout::blocked:
+      break;
+  }
+  const int64_t blocks = channels / kChannelBlock;
+  return ((image * blocks + c / kChannelBlock) * spatial + s) * kChannelBlock + c % kChannelBlock;
 }
 
 /// Logical position, which the input values belong to, of the same element.

@@ -46,7 +46,8 @@ const std::map<std::string, NamedOperation> kOperations = {
     {"frozen_dx", {Operation::backward, true, Gradients::dx}},
     {"frozen_params", {Operation::backward, true, Gradients::params}},
     {"simple", {Operation::simple}}};
-const std::map<std::string, Layout> kLayouts = {{"planar", Layout::planar}, {"channels_last", Layout::channels_last}};
+const std::map<std::string, Layout> kLayouts = {
+    {"planar", Layout::planar}, {"channels_last", Layout::channels_last}, {"blocked", Layout::blocked}};
 const std::map<std::string, Dtype> kDtypes = {
     {"f32", Dtype::f32}, {"f64", Dtype::f64}, {"bf16", Dtype::bf16}, {"f16", Dtype::f16}};
 const std::map<std::string, bnorm_activation> kActivations = {{"identity", BNORM_IDENTITY},
@@ -160,6 +161,9 @@ std::string obstacle(const Row& row) {
     return "simple, " + to_string(row.layout) + ", " + to_string(row.dtype) +
            ": the simple calls take packed planar f32, one group, nothing fused";
   }
+  if (row.layout == Layout::blocked && (row.shape.channels % kChannelBlock != 0 || row.groups != 1)) {
+    return "blocked: channels must be a multiple of " + std::to_string(kChannelBlock) + ", in one group";
+  }
   return "";
 }
 
@@ -247,7 +251,7 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
                           [](const std::string& value) { return shape_of(value).has_value(); });
   app.add_option("--shape", words.shapes, "N,C,S (3-D images: N,C,DxHxW), several; default: a suite of typical shapes")
       ->check(shape);
-  app.add_option("--layout", words.layouts, "planar, channels_last; default: both")
+  app.add_option("--layout", words.layouts, "planar, channels_last, blocked (nChw16c); default: the first two")
       ->delimiter(',')
       ->check(one_of(kLayouts));
   app.add_option(

@@ -13,7 +13,9 @@ namespace bnorm_bench {
 enum class Operation { infer, prepared, train, backward, simple };
 /// Outputs that backward is asked for.
 enum class Gradients { all, dx, params };
-enum class Layout { planar, channels_last };
+/// blocked: nChw16c.
+enum class Layout { planar, channels_last, blocked };
+constexpr int64_t kChannelBlock = 16;
 enum class Dtype { f32, f64, bf16, f16 };
 
 struct Shape {

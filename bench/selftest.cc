@@ -195,6 +195,9 @@ int run_selftest() {
       check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--dtype", "f32,bf16"});
       check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--residual"});
     }
+  check_rows({"--shape", "3,32,7", "1,16,1", "--layout", "blocked", "--operation", "infer,prepared,train,backward",
+              "--dtype", "f32,bf16", "--no-peers"});
+  check_refused({"--shape", "3,20,7", "--layout", "blocked"}, "--operation", "multiple of 16");
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
   for (const PeerLibrary& library : peer_libraries()) {
     check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",
