@@ -93,8 +93,8 @@ bnorm_desc desc_of(const Row& row) {
 size_t tensor_bytes(const Row& row) { return static_cast<size_t>(row.elements()) * element_bytes(row.dtype); }
 
 int tensors_of(const Row& row) {
-  const int residuals = row.residual ? 1 + (is_backward(row) ? 1 : 0) : 0;
-  return 1 + (needs_y(row) ? 1 : 0) + (is_backward(row) ? 2 : 0) + residuals;
+  const int gradients = (is_backward(row) ? 1 : 0) + (wants_dx(row) ? 1 : 0);
+  return 1 + (needs_y(row) ? 1 : 0) + gradients + (row.residual ? 1 + (wants_dx(row) ? 1 : 0) : 0);
 }
 
 size_t sets_of(const Row& row) {

@@ -88,14 +88,20 @@ void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
                                                                       affine, coefficient, c1 - c0);
 }
 
-/// Saved statistics of the forward call, as f64: those given, or for frozen ones made from the running statistics.
+/// What the forward call saved, as f64: corrections, and statistics, those given or for frozen ones made from the
+/// running statistics.
 void load_statistics(const Run& run) {
   const bnorm_desc& d = run.desc();
   const int64_t all = d.groups * d.channels;
+  const bool f64 = d.stats_type == BNORM_F64;
+  if (d.renorm) {
+    load_values(run.call.renorm_r, 0, all, f64, run.w.renorm_r);
+    load_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
+  }
   if (!d.frozen) {
     if (run.statistics_in_place()) return;
-    load_values(run.call.mean, 0, all, d.stats_type == BNORM_F64, run.w.saved_mean);
-    load_values(run.call.inv_std, 0, all, d.stats_type == BNORM_F64, run.w.saved_inv_std);
+    load_values(run.call.mean, 0, all, f64, run.w.saved_mean);
+    load_values(run.call.inv_std, 0, all, f64, run.w.saved_inv_std);
     return;
   }
   for (int64_t g = 0; g < d.groups; ++g) {
@@ -126,9 +132,8 @@ void store_statistics(const Run& run) {
 /// Puts shift and 1 / scale in place of mean and inv_std of a group: z is to them what x is to those. The gain stays.
 void take_output_for_input(const Run& run, int64_t g) {
   const int64_t at = g * run.channels();
-  const bool renorm = run.desc().renorm != 0;
-  load_affine(run.plan, run.call, g, 0, run.channels(), renorm ? run.w.renorm_r + at : nullptr,
-              renorm ? run.w.renorm_d + at : nullptr, run.w.scale + at, run.w.shift + at);
+  if (!run.desc().renorm)  // else they are there already, with their corrections
+    load_affine(run.plan, run.call, g, 0, run.channels(), nullptr, nullptr, run.w.scale + at, run.w.shift + at);
   for (int64_t i = at; i < at + run.channels(); ++i) {
     run.w.saved_mean[i] = run.w.shift[i];
     run.w.saved_inv_std[i] = 1 / run.w.scale[i];
@@ -139,12 +144,6 @@ void take_output_for_input(const Run& run, int64_t g) {
 /// The coefficients of the forward call, for all groups, and the saved statistics that backward needs.
 void prepare_backward(const Run& run) {
   load_statistics(run);
-  if (run.desc().renorm) {
-    const int64_t all = run.desc().groups * run.channels();
-    const bool f64 = run.desc().stats_type == BNORM_F64;
-    load_values(run.call.renorm_r, 0, all, f64, run.w.renorm_r);
-    load_values(run.call.renorm_d, 0, all, f64, run.w.renorm_d);
-  }
   for (int64_t g = 0; g < run.desc().groups; ++g) {
     if (run.desc().frozen) {
       void* coefficient[kCoefficients];

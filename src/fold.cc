@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "renorm.hh"
 #include "run.hh"
 
 namespace bnorm {
@@ -79,15 +80,10 @@ class Folded {
   Channel channel(int64_t c) const {
     const ElementType param = plan_.param_type, stats = element_type(plan_.desc.stats_type);
     const double mean = call_.mean ? load(call_.mean, stats, c) : load(call_.running_mean, param, c);
-    double inv_std;
-    if (call_.mean) {
-      inv_std = load(call_.inv_std, stats, c);
-    } else {
-      const double sum = load(call_.running_var, param, c) + plan_.desc.epsilon;
-      inv_std = sum == 0 ? 0 : 1 / std::sqrt(sum);
-    }
-    const double scale = call_.affine.scale ? load(call_.affine.scale, param, c) : 1;
-    const double shift = call_.affine.shift ? load(call_.affine.shift, param, c) : 0;
+    const double inv_std = call_.mean ? load(call_.inv_std, stats, c)
+                                      : inverse_deviation(load(call_.running_var, param, c), plan_.desc.epsilon);
+    double scale, shift;
+    load_affine(plan_, call_, 0, c, 1, nullptr, nullptr, &scale, &shift);
     const double gain = scale * inv_std;
     return {gain, shift - mean * gain, std::fabs(scale) + std::fabs(shift)};
   }

@@ -2,9 +2,6 @@
 #include "renorm.hh"
 
 #include <algorithm>
-#include <cmath>
-
-#include "run.hh"
 
 namespace bnorm {
 namespace {
@@ -26,22 +23,16 @@ void renorm_corrections(const Plan& plan, const Call& call, double count, int64_
                         const double* mean, const double* inv_std, double* r, double* d) {
   const bnorm_desc& desc = plan.desc;
   const int64_t at = (desc.running_mode == BNORM_RUNNING_PER_GROUP ? g * desc.channels : 0) + c;
-  double running_mean[kChannelRun], running_var[kChannelRun];
+  const auto rounded = [&](double v) {
+    return desc.stats_type == BNORM_F64 ? v : static_cast<double>(static_cast<float>(v));
+  };
+  // r and d are made in place of the running statistics.
+  load_params(plan, call.running_var, at, channels, 0, r);
+  load_params(plan, call.running_mean, at, channels, 0, d);
   for (int64_t i = 0; i < channels; ++i) {
-    const int64_t in_run = i % kChannelRun;
-    if (in_run == 0) {
-      const int64_t some = std::min(kChannelRun, channels - i);
-      load_params(plan, call.running_mean, at + i, some, 0, running_mean);
-      load_params(plan, call.running_var, at + i, some, 0, running_var);
-    }
-    const double sum = running_var[in_run] + desc.epsilon;
-    const double inverse = sum == 0 ? 0 : 1 / std::sqrt(sum);
-    const double deviation = inv_std[i] == 0 ? 0 : 1 / inv_std[i];
-    r[i] = count == 0 ? 1 : clipped(deviation * inverse, 1 / call.renorm_r_max, call.renorm_r_max);
-    d[i] = count == 0 ? 0 : clipped((mean[i] - running_mean[in_run]) * inverse, -call.renorm_d_max, call.renorm_d_max);
-    if (desc.stats_type == BNORM_F64) continue;
-    r[i] = static_cast<double>(static_cast<float>(r[i]));
-    d[i] = static_cast<double>(static_cast<float>(d[i]));
+    const double inverse = inverse_deviation(r[i], desc.epsilon), deviation = inv_std[i] == 0 ? 0 : 1 / inv_std[i];
+    r[i] = count == 0 ? 1 : rounded(clipped(deviation * inverse, 1 / call.renorm_r_max, call.renorm_r_max));
+    d[i] = count == 0 ? 0 : rounded(clipped((mean[i] - d[i]) * inverse, -call.renorm_d_max, call.renorm_d_max));
   }
 }
 

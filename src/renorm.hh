@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batch renormalization: r and d, which lead from batch to running statistics, and what they make of scale and shift.
 #pragma once
+#include <cmath>
+
 #include "validate.hh"
 
 namespace bnorm {
+
+/// 1 / sqrt(var + epsilon), root and quotient each rounded; 0 where the sum is 0.
+inline double inverse_deviation(double var, double epsilon) {
+  const double sum = var + epsilon;
+  return sum == 0 ? 0 : 1 / std::sqrt(sum);
+}
 
 /// r and d of channels [c, c + channels) of group g, rounded to stats_type, from the batch statistics as saved. `count`
 /// is that of the values they are from.

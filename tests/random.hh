@@ -2,8 +2,10 @@
 // Random numbers that depend on the seed alone.
 #pragma once
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <numbers>
+#include <vector>
 
 namespace bnorm_tests {
 
@@ -32,5 +34,13 @@ class Random {
  private:
   uint64_t state_;
 };
+
+/// `count` values of N(mean, size^2).
+template <class T>
+std::vector<T> normals(Random& random, int64_t count, double mean = 0, double size = 1) {
+  std::vector<T> values(static_cast<size_t>(count));
+  for (T& v : values) v = static_cast<T>(mean + size * random.normal());
+  return values;
+}
 
 }  // namespace bnorm_tests

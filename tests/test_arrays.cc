@@ -76,8 +76,7 @@ TEST_CASE("arrays: results are those of the packed array") {
   // 5 of 7 channels of 4 x 6 images, 3 of them.
   constexpr int64_t n = 3, c = 5, height = 4, width = 6, all = 7, s = height * width;
   Random random(21);
-  std::vector<float> whole(static_cast<size_t>(n * all * s)), packed(static_cast<size_t>(n * c * s));
-  for (float& v : whole) v = static_cast<float>(random.normal());
+  std::vector<float> whole = normals<float>(random, n * all * s), packed(static_cast<size_t>(n * c * s));
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j < c * s; ++j)
       packed[static_cast<size_t>(i * c * s + j)] = whole[static_cast<size_t>((i * all + 1) * s + j)];

@@ -70,16 +70,12 @@ class Step {
  public:
   explicit Step(const Sizes& sizes) : sizes_(sizes) {
     Random random(static_cast<uint64_t>(sizes.c * 100 + sizes.s));
-    const auto normals = [&](size_t count, double mean) {
-      Values v(count);
-      for (float& f : v) f = static_cast<float>(mean + random.normal());
-      return v;
-    };
-    x_ = normals(sizes.elements(), 3);
-    residual_ = normals(sizes.elements(), 0);
-    dy_ = normals(sizes.elements(), 0);
-    scale_ = normals(channels(), 1);
-    shift_ = normals(channels(), 0);
+    const int64_t elements = sizes.n * sizes.c * sizes.s;
+    x_ = normals<float>(random, elements, 3);
+    residual_ = normals<float>(random, elements);
+    dy_ = normals<float>(random, elements);
+    scale_ = normals<float>(random, sizes.c, 1);
+    shift_ = normals<float>(random, sizes.c);
   }
 
   Results run(int32_t block, int64_t gap, const bnorm_executor* executor) const {

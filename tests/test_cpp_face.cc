@@ -14,11 +14,9 @@ namespace {
 constexpr int64_t kBatch = 6, kChannels = 5, kSpatial = 20;
 constexpr auto kElements = static_cast<size_t>(kBatch * kChannels * kSpatial);
 
-std::vector<float> normals(uint64_t seed) {
+std::vector<float> make_tensor(uint64_t seed) {
   Random random(seed);
-  std::vector<float> values(kElements);
-  for (float& v : values) v = static_cast<float>(random.normal());
-  return values;
+  return normals<float>(random, kElements);
 }
 
 struct Saved {
@@ -59,7 +57,7 @@ Exception thrown_by(Call call) {
 
 TEST_CASE("hpp: training in parts and prepared inference give the bits of the whole call") {
   const bnorm::Plan plan(bnorm::make_desc(kBatch, kChannels, kSpatial));
-  const std::vector<float> x = normals(1), dy = normals(2);
+  const std::vector<float> x = make_tensor(1), dy = make_tensor(2);
   std::vector<float> y(kElements), y_prepared(kElements), dx(kElements), dx_parts(kElements);
   Saved saved, saved_parts;
   plan.train(train_args(x, y, saved));
@@ -100,7 +98,7 @@ TEST_CASE("hpp: training in parts and prepared inference give the bits of the wh
 TEST_CASE("hpp: inference through a moved plan is that of the C ABI") {
   bnorm::Plan first(bnorm::make_desc(kBatch, kChannels, kSpatial, BNORM_CHANNELS_LAST));
   const bnorm::Plan plan(std::move(first));
-  const std::vector<float> x = normals(3), mean(kChannels, 0.5f), var(kChannels, 2.0f);
+  const std::vector<float> x = make_tensor(3), mean(kChannels, 0.5f), var(kChannels, 2.0f);
   std::vector<float> y(kElements), expected(kElements);
   bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
   a.x = x.data();

@@ -77,14 +77,10 @@ struct Batch {
 
   Batch(int64_t n, bnorm_layout l) : samples(n), layout(l) {
     Random random(7);
-    const auto make = [&](std::vector<float>& v, int64_t count, double mean) {
-      v.resize(static_cast<size_t>(count));
-      for (float& value : v) value = static_cast<float>(mean + random.normal());
-    };
-    make(x, elements(), 3);
-    make(dy, elements(), 0);
-    make(scale, kChannels, 1);
-    make(shift, kChannels, 0);
+    x = normals<float>(random, elements(), 3);
+    dy = normals<float>(random, elements());
+    scale = normals<float>(random, kChannels, 1);
+    shift = normals<float>(random, kChannels);
     y.resize(x.size());
     dx.resize(x.size());
   }

@@ -62,18 +62,17 @@ class Fold {
         folded_weight_(layer.weight, static_cast<size_t>(layer.weights()), Placement::kHeap, 0),
         folded_bias_(layer.bias, static_cast<size_t>(layer.outputs), Placement::kHeap, 0) {
     Random random(7);
-    const auto normals = [&](int64_t count, double center, double size) {
-      std::vector<double> v(static_cast<size_t>(count));
-      for (double& d : v) d = static_cast<double>(static_cast<float>(center + size * random.normal()));
-      return v;
+    const auto floats = [&](int64_t count, double center, double size) {
+      const std::vector<float> v = normals<float>(random, count, center, size);
+      return std::vector<double>(v.begin(), v.end());
     };
-    weight_.fill(normals(layer.weights(), 0, 1));
-    bias_.fill(normals(layer.outputs, 0, 1));
-    mean_ = normals(layer.channels(), mean, 0.1);
-    scale_ = normals(layer.channels(), scale_size, 0.1 * scale_size);
-    shift_ = normals(layer.channels(), 0, scale_size);
+    weight_.fill(floats(layer.weights(), 0, 1));
+    bias_.fill(floats(layer.outputs, 0, 1));
+    mean_ = floats(layer.channels(), mean, 0.1);
+    scale_ = floats(layer.channels(), scale_size, 0.1 * scale_size);
+    shift_ = floats(layer.channels(), 0, scale_size);
     for (int64_t c = 0; c < layer.channels(); ++c) inv_std_.push_back(1 + random.uniform());
-    v_ = normals(layer.inputs * layer.groups * layer.taps, 1, 1);
+    v_ = floats(layer.inputs * layer.groups * layer.taps, 1, 1);
   }
 
   bnorm_status run(bool in_place = false, double most = 2) {

@@ -39,17 +39,13 @@ class Step {
 
   explicit Step(const Variant& v) : v_(v) {
     Random random(9);
-    const auto fill = [&](Values& values, int64_t count, double mean, double size) {
-      values.resize(static_cast<size_t>(count));
-      for (T& t : values) t = static_cast<T>(mean + size * random.normal());
-    };
     const int64_t elements = kGroups * kBatch * kChannels * v.spatial;
-    fill(x_, elements, 2, 1);
-    fill(dy_, elements, 0, 1);
-    fill(scale_, kChannels, -1, 0.2);
-    fill(shift_, kChannels, 0.5, 0.2);
-    fill(running_mean_, kChannels, 2, 0.2);
-    fill(running_var_, kChannels, 1, 0.1);
+    x_ = normals<T>(random, elements, 2);
+    dy_ = normals<T>(random, elements);
+    scale_ = normals<T>(random, kChannels, -1, 0.2);
+    shift_ = normals<T>(random, kChannels, 0.5, 0.2);
+    running_mean_ = normals<T>(random, kChannels, 2, 0.2);
+    running_var_ = normals<T>(random, kChannels, 1, 0.1);
     mean_.resize(kGroups * kChannels * 2);  // f64, or f32 in half of it
     inv_std_ = r_ = d_ = mean_;
     y_ = x_;

@@ -159,11 +159,9 @@ TEST_CASE("gradients: finite differences") {
 
 TEST_CASE("gradients: x may be missing where no output is made of it") {
   constexpr int64_t n = 5, c = 3, s = 20;
-  constexpr auto elements = static_cast<size_t>(n * c * s);
   Random random(4);
-  std::vector<float> x(elements), y(elements), dy(elements);
-  for (std::vector<float>* const v : {&x, &y, &dy})
-    for (float& f : *v) f = static_cast<float>(random.normal());
+  const std::vector<float> x = normals<float>(random, n * c * s), y = normals<float>(random, n * c * s),
+                           dy = normals<float>(random, n * c * s);
   const double mean[c] = {0.25, 0, -1}, inv_std[c] = {1, 2, 0.5};
   const float running_mean[c] = {0.25F, 0, -1}, running_var[c] = {1, 0.25F, 4};
   for (const bool frozen : {false, true})
@@ -186,7 +184,7 @@ TEST_CASE("gradients: x may be missing where no output is made of it") {
         else
           a.mean = mean, a.inv_std = inv_std;
         float all_dscale[c], all_dshift[c], dshift[c] = {-9, -9, -9};
-        std::vector<float> all_dx(elements), dx(elements);
+        std::vector<float> all_dx(x.size()), dx(x.size());
         a.x = x.data();
         a.dx = all_dx.data();
         a.dscale = all_dscale;

@@ -24,11 +24,9 @@ PlanPointer plan_of(int64_t batch) {
   return make_plan(d);
 }
 
-std::vector<float> normals(int64_t samples, uint64_t seed, double mean) {
+std::vector<float> make_samples(int64_t samples, uint64_t seed, double mean) {
   Random random(seed);
-  std::vector<float> x(static_cast<size_t>(samples * kSample));
-  for (float& v : x) v = static_cast<float>(mean + random.normal());
-  return x;
+  return normals<float>(random, samples * kSample, mean);
 }
 
 int64_t all_samples() {
@@ -62,7 +60,7 @@ void check_close(float actual, long double expected, double roundings) {
 }  // namespace
 
 TEST_CASE("population: the average of batch statistics") {
-  const std::vector<float> x = normals(all_samples(), 5, 1000);
+  const std::vector<float> x = make_samples(all_samples(), 5, 1000);
   const PlanPointer plan = plan_of(kMost);
   std::vector<float> y(x.size()), mean(kChannels, -9), var(kChannels, NAN);
   Statistics expected[kChannels];
@@ -92,7 +90,7 @@ TEST_CASE("population: the average of batch statistics") {
 }
 
 TEST_CASE("population: exact pooled statistics") {
-  const std::vector<float> x = normals(all_samples(), 6, 1000);
+  const std::vector<float> x = make_samples(all_samples(), 6, 1000);
   const PlanPointer plan = plan_of(kMost);
   const size_t count = bnorm_plan_partials_count(plan.get());
   std::vector<double> pooled(count), moments(count);
@@ -122,7 +120,7 @@ TEST_CASE("population: exact pooled statistics") {
 
 TEST_CASE("population: micro-batches have the statistics and gradients of their batch") {
   const int64_t samples = all_samples();
-  const std::vector<float> x = normals(samples, 7, 3), dy = normals(samples, 8, 0);
+  const std::vector<float> x = make_samples(samples, 7, 3), dy = make_samples(samples, 8, 0);
   struct Results {
     std::vector<double> mean = std::vector<double>(kChannels), inv_std = mean;
     std::vector<float> y, dx, dscale = std::vector<float>(kChannels), dshift = dscale;

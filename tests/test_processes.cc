@@ -18,11 +18,7 @@ class Shared {
  public:
   Shared(const Shape& shape, int64_t share) : shape_(shape) {
     Random random(static_cast<uint64_t>(shape.n * 31 + shape.s));
-    const auto make = [&](int64_t n) {
-      std::vector<float> r(static_cast<size_t>(n));
-      for (float& v : r) v = static_cast<float>(100 + random.normal());
-      return r;
-    };
+    const auto make = [&](int64_t n) { return normals<float>(random, n, 100); };
     x_ = make(shape.elements());
     dy_ = make(shape.elements());
     scale_ = make(shape.c);

@@ -27,18 +27,13 @@ struct Renorm {
 
   Renorm() {
     Random random(11);
-    const auto fill = [&](Values& v, int64_t count, double mean, double size) {
-      v.resize(static_cast<size_t>(count));
-      for (double& d : v) d = mean + size * random.normal();
-    };
-    fill(x, groups * batch * channels * spatial, 1, 1);
-    fill(dy, groups * batch * channels * spatial, 0, 1);
-    fill(scale, channels, 1, 0.2);
-    fill(shift, channels, 0, 0.2);
+    x = normals<double>(random, groups * batch * channels * spatial, 1);
+    dy = normals<double>(random, groups * batch * channels * spatial);
+    scale = normals<double>(random, channels, 1, 0.2);
+    shift = normals<double>(random, channels, 0, 0.2);
     // Some corrections inside their limits, some beyond.
-    fill(running_mean, channels, 1, 0.6);
-    fill(running_var, channels, 1.5, 0);
-    for (size_t c = 0; c < running_var.size(); ++c) running_var[c] = 0.3 + 0.7 * static_cast<double>(c);
+    running_mean = normals<double>(random, channels, 1, 0.6);
+    for (int64_t c = 0; c < channels; ++c) running_var.push_back(0.3 + 0.7 * static_cast<double>(c));
   }
   size_t at(int64_t g, int64_t n, int64_t c, int64_t s) const {
     const int64_t inner = channels_last ? s * channels + c : c * spatial + s;

@@ -43,8 +43,8 @@ static inline bnorm_status bnorm_dlpack_refuse(bnorm_error* error, bnorm_status 
 
 /** bnorm_desc_set_array for a tensor, and its element type.
  *  @param strides  NULL: sets geometry, all strides and data_type; one of the six in `desc`: sets that one alone, and
- * the type must be the one that `desc` has for it: data_type for x and dx, for the others output_type (which stands for
- * data_type while it is 0)
+ *                  the type must be the one that `desc` has for it: data_type for x and dx, for the others output_type
+ *                  (which stands for data_type while it is 0)
  *  @param tensor   of f32, f64, bf16 or f16, in memory of the CPU (kDLCPU, kDLCUDAHost); its strides may be NULL
  *  @param axis     that of the channels, in [-ndim, ndim)
  *  @param error    NULL, or initialized: the message of any refusal, which has changed nothing. bnorm_last_error has

@@ -212,10 +212,10 @@ static void param_gradients(int64_t groups, int64_t stride, const double* sum_dz
     double scale[kParams] = {}, shift[kParams] = {};
     for (int64_t g = 0; g < groups; ++g)
       for (int64_t i = 0; i < count; ++i) {
-        shift[i] += sum_dz[g * stride + c + i];
-        const double of_batch = sum_dz_x[g * stride + c + i] * inv_std[g * channels + c + i];
-        const int64_t at = g * channels + c + i;
-        scale[i] += r ? of_batch * r[at] + sum_dz[g * stride + c + i] * d[at] : of_batch;
+        const int64_t sum = g * stride + c + i, at = g * channels + c + i;
+        const double of_batch = sum_dz_x[sum] * inv_std[at];
+        shift[i] += sum_dz[sum];
+        scale[i] += r ? of_batch * r[at] + sum_dz[sum] * d[at] : of_batch;
       }
     const auto store = [&](void* to, const double* __restrict sums) {
       if (!to) return;
