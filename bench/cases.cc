@@ -4,6 +4,7 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -28,7 +29,7 @@ bnorm_type type_of(Dtype dtype) {
 /// Backward behind a residual finds the derivative from y where that tells it, else from the residual.
 bool reads_forward(const Row& row) { return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY; }
 bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells; }
-bool needs_y(const Row& row) { return !is_backward(row) || (reads_forward(row) && y_tells(row)); }
+bool needs_y(const Row& row) { return !is_backward(row) || row.from_output || (reads_forward(row) && y_tells(row)); }
 bool reads_residual(const Row& row) {
   return row.residual && (!is_backward(row) || (reads_forward(row) && !y_tells(row)));
 }
@@ -40,6 +41,7 @@ bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Grad
 bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool reads_x(const Row& row) {
+  if (row.from_output) return false;
   return !(row.frozen && !wants_params(row)) || (row.activation != BNORM_IDENTITY && !reads_forward(row));
 }
 
@@ -51,7 +53,7 @@ bool has_statistics_pass(const Row& row) { return row.operation == Operation::tr
 size_t tile_bytes(const Row& row) {
   const auto [batch, channels, spatial] = row.shape;
   const bool last = row.layout == Layout::channels_last;
-  const size_t element = element_bytes(row.dtype);
+  const size_t element = std::min(element_bytes(row.dtype), element_bytes(row.output_dtype));
   const auto runs = static_cast<size_t>(last ? batch * spatial : batch);
   const int64_t together = row.layout == Layout::blocked ? kChannelBlock : 1;
   const size_t run_bytes = static_cast<size_t>(last ? 1 : spatial * together) * element;
@@ -59,25 +61,45 @@ size_t tile_bytes(const Row& row) {
   return runs * std::min(row_bytes, std::max(run_bytes, kLineBytes));
 }
 
+/// Bytes of each tensor of a set, in its order; 0: the row has none.
+std::array<size_t, 6> bytes_of_set(const Row& row) {
+  const size_t in = tensor_bytes(row, row.dtype), out = tensor_bytes(row, row.output_dtype);
+  const auto if_wanted = [](bool wanted, size_t bytes) { return wanted ? bytes : 0; };
+  return {in,
+          if_wanted(needs_y(row), out),
+          if_wanted(row.residual, out),
+          if_wanted(is_backward(row), out),
+          if_wanted(wants_dx(row), in),
+          if_wanted(wants_dx(row) && row.residual, out)};
+}
+
 TensorSet make_set(const Row& row) {
-  const size_t bytes = tensor_bytes(row);
-  const auto buffer_if = [bytes](bool wanted) { return Buffer(wanted ? bytes : 0); };
-  const bool backward = is_backward(row);
-  return {Buffer(bytes),       buffer_if(needs_y(row)),  buffer_if(row.residual),
-          buffer_if(backward), buffer_if(wants_dx(row)), buffer_if(wants_dx(row) && row.residual)};
+  const auto [x, y, residual, dy, dx, dresidual] = bytes_of_set(row);
+  return {Buffer(x), Buffer(y), Buffer(residual), Buffer(dy), Buffer(dx), Buffer(dresidual)};
+}
+
+/// A tensor as the twin knows them, all of `bytes`: in whole lines, so that the last part may reach into the line
+/// behind the buffer.
+std::vector<std::byte*> parts_of(const Buffer& buffer, size_t bytes) {
+  std::vector<std::byte*> parts;
+  const size_t step = (bytes + kLineBytes - 1) / kLineBytes * kLineBytes;
+  for (size_t i = 0; i < buffer.bytes() / bytes; ++i) parts.push_back(buffer.data() + i * step);
+  return parts;
 }
 
 }  // namespace
 
 Buffer::Buffer(size_t bytes)
     : bytes_(bytes),
-      data_(bytes == 0 ? nullptr : static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kLineBytes}))) {}
+      data_(bytes == 0 ? nullptr
+                       : static_cast<std::byte*>(::operator new (bytes + kLineBytes, std::align_val_t{kLineBytes}))) {}
 
 void Buffer::Release::operator()(std::byte* data) const { ::operator delete (data, std::align_val_t{kLineBytes}); }
 
 bnorm_desc desc_of(const Row& row) {
   bnorm_desc desc = BNORM_DESC_INIT;
   desc.data_type = type_of(row.dtype);
+  desc.output_type = type_of(row.output_dtype);
   desc.groups = row.groups;
   desc.batch = row.shape.batch;
   desc.channels = row.shape.channels;
@@ -85,22 +107,26 @@ bnorm_desc desc_of(const Row& row) {
   desc.activation = row.activation;
   desc.residual_added = row.residual ? 1 : 0;
   desc.frozen = row.frozen ? 1 : 0;
+  desc.weighting = row.weighted ? BNORM_FREQUENCY_WEIGHTS : BNORM_UNWEIGHTED;
+  desc.renorm = row.renorm ? 1 : 0;
+  desc.from_output = row.from_output ? 1 : 0;
   desc.running_mode = BNORM_RUNNING_PER_GROUP;
   desc.epsilon = kEpsilon;
   return desc;
 }
 
-size_t tensor_bytes(const Row& row) { return static_cast<size_t>(row.elements()) * element_bytes(row.dtype); }
+size_t tensor_bytes(const Row& row, Dtype dtype) { return static_cast<size_t>(row.elements()) * element_bytes(dtype); }
 
-int tensors_of(const Row& row) {
-  const int gradients = (is_backward(row) ? 1 : 0) + (wants_dx(row) ? 1 : 0);
-  return 1 + (needs_y(row) ? 1 : 0) + gradients + (row.residual ? 1 + (wants_dx(row) ? 1 : 0) : 0);
+size_t set_bytes(const Row& row) {
+  size_t sum = 0;
+  for (const size_t bytes : bytes_of_set(row)) sum += bytes;
+  return sum;
 }
 
 size_t sets_of(const Row& row) {
   if (!row.cold) return 1;
-  const size_t set_bytes = tensor_bytes(row) * static_cast<size_t>(tensors_of(row));
-  return std::max<size_t>(2, (4 * last_level_cache_bytes() + set_bytes - 1) / set_bytes);
+  const size_t bytes = set_bytes(row);
+  return std::max<size_t>(2, (4 * last_level_cache_bytes() + bytes - 1) / bytes);
 }
 
 Case::Case(const Row& row) : row_(row) {
@@ -131,6 +157,8 @@ void Case::fill() {
   for (Buffer* buffer : {&scale_, &shift_, &dscale_, &dshift_}) *buffer = Buffer(channels * parameter);
   for (Buffer* buffer : {&running_mean_, &running_var_}) *buffer = Buffer(statistics * parameter);
   for (Buffer* buffer : {&mean_, &inv_std_}) *buffer = Buffer(statistics * sizeof(double));
+  for (Buffer* buffer : {&renorm_r_, &renorm_d_}) *buffer = Buffer(row_.renorm ? statistics * sizeof(double) : 0);
+  fill_weights();
   workspace_ = Buffer(bnorm_plan_workspace_size(plan_));
   coefficients_ = Buffer(bnorm_plan_coefficients_size(plan_));
   const auto fill_parameter = [&](const Buffer& buffer, Stream stream, size_t count) {
@@ -145,9 +173,9 @@ void Case::fill() {
   fill_parameter(running_var_, Stream::var, statistics);
   for (size_t i = 0; i < sets_of(row_); ++i) {
     sets_.push_back(make_set(row_));
-    fill_tensor(sets_[i].x, Stream::x);
-    fill_tensor(sets_[i].dy, Stream::dy);
-    fill_tensor(sets_[i].residual, Stream::residual);
+    fill_tensor(sets_[i].x, Stream::x, row_.dtype);
+    fill_tensor(sets_[i].dy, Stream::dy, row_.output_dtype);
+    fill_tensor(sets_[i].residual, Stream::residual, row_.output_dtype);
     // Outputs too: a page never written costs a fault at its first use.
     for (const Buffer* buffer : {&sets_[i].y, &sets_[i].dx, &sets_[i].dresidual}) {
       if (buffer->bytes() > 0) std::memset(buffer->data(), 0, buffer->bytes());
@@ -155,7 +183,16 @@ void Case::fill() {
   }
 }
 
-void Case::fill_tensor(const Buffer& buffer, Stream stream) const {
+/// 1/2, 1 and 3/2 in turn.
+void Case::fill_weights() {
+  if (!row_.weighted) return;
+  const int64_t count = row_.groups * row_.shape.batch * row_.shape.spatial;
+  weights_ = Buffer(static_cast<size_t>(count) * element_bytes(parameter_dtype(row_.dtype)));
+  for (int64_t i = 0; i < count; ++i)
+    write_element(weights_.data(), parameter_dtype(row_.dtype), i, static_cast<float>(1 + i % 3) / 2);
+}
+
+void Case::fill_tensor(const Buffer& buffer, Stream stream, Dtype dtype) const {
   if (buffer.bytes() == 0) return;
   if (const TensorSet& first = sets_.front(); sets_.size() > 1) {
     const Buffer& filled = stream == Stream::x ? first.x : stream == Stream::dy ? first.dy : first.residual;
@@ -167,12 +204,20 @@ void Case::fill_tensor(const Buffer& buffer, Stream stream) const {
     for (int64_t n = 0; n < batch; ++n) {
       for (int64_t c = 0; c < channels; ++c) {
         for (int64_t s = 0; s < spatial; ++s) {
-          write_element(buffer.data(), row_.dtype, memory_index(row_, g, n, c, s),
+          write_element(buffer.data(), dtype, memory_index(row_, g, n, c, s),
                         normals_(stream, logical_index(row_, g, n, c, s)));
         }
       }
     }
   }
+}
+
+/// Limits that most corrections are within.
+void Case::give_renorm(bnorm_train_args& args) const {
+  args.renorm_r = renorm_r_.data();
+  args.renorm_d = renorm_d_.data();
+  args.renorm_r_max = 3;
+  args.renorm_d_max = 5;
 }
 
 void Case::make_arguments() {
@@ -202,6 +247,8 @@ void Case::make_arguments() {
     train.inv_std = inv_std_.data();
     train.running_mean = running_mean_.data();
     train.running_var = running_var_.data();
+    train.weights = weights_.data();
+    if (row_.renorm) give_renorm(train);
     train_.push_back(train);
 
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
@@ -215,6 +262,9 @@ void Case::make_arguments() {
       backward.mean = mean_.data();
       backward.inv_std = inv_std_.data();
     }
+    backward.weights = weights_.data();
+    backward.renorm_r = renorm_r_.data();
+    backward.renorm_d = renorm_d_.data();
     backward.dx = set.dx.data();
     backward.dresidual = set.dresidual.data();
     if (wants_params(row_)) {
@@ -248,17 +298,22 @@ void Case::save_forward() {
       continue;
     }
     bnorm_train_args train = train_[i];
-    const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_));
+    const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_, row_.output_dtype));
     if (!needs_y(row_)) train.y = unused_y.data();
     require_ok(bnorm_train(plan_, &train), "bnorm_train");
   }
 }
 
 void Case::make_traffic() {
+  traffic_.tensor_bytes = std::min(tensor_bytes(row_, row_.dtype), tensor_bytes(row_, row_.output_dtype));
   for (const TensorSet& set : sets_) {
     Tensors tensors = {};
-    const auto add_in = [&](const Buffer& buffer) { tensors.in[tensors.ins++] = buffer.data(); };
-    const auto add_out = [&](const Buffer& buffer) { tensors.out[tensors.outs++] = buffer.data(); };
+    const auto add_in = [&](const Buffer& buffer) {
+      for (std::byte* part : parts_of(buffer, traffic_.tensor_bytes)) tensors.in[tensors.ins++] = part;
+    };
+    const auto add_out = [&](const Buffer& buffer) {
+      for (std::byte* part : parts_of(buffer, traffic_.tensor_bytes)) tensors.out[tensors.outs++] = part;
+    };
     if (reads_x(row_)) add_in(set.x);
     if (is_backward(row_)) {
       add_in(set.dy);
@@ -272,8 +327,8 @@ void Case::make_traffic() {
     }
     traffic_.sets.push_back(tensors);
   }
-  traffic_.tensor_bytes = tensor_bytes(row_);
-  traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : 1;
+  const auto parts_of_x = static_cast<int>(parts_of(sets_.front().x, traffic_.tensor_bytes).size());
+  traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : parts_of_x;
   traffic_.tile_bytes = tile_bytes(row_);
   // A tile that fits the last-level cache is still there when its statistics are known.
   const bool stays = traffic_.tile_bytes * static_cast<size_t>(traffic_.first_pass_ins) <= last_level_cache_bytes();
@@ -303,6 +358,7 @@ void Case::make_twin_parameters() {
       traffic_.statistics_bytes = wants_params(row_) ? 2 * per_channel : 0;
       break;
   }
+  traffic_.parameter_bytes += weights_.bytes();
   twin_parameters_ = Buffer(std::max(traffic_.parameter_bytes, traffic_.statistics_bytes));
   std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
   twin_statistics_ = Buffer(traffic_.statistics_bytes);
@@ -364,7 +420,8 @@ double Case::output(int64_t position) const {
   const int64_t n = position / spatial / channels;
   const TensorSet& set = sets_.front();
   const Buffer& buffer = is_backward(row_) ? set.dx : set.y;
-  return read_element(buffer.data(), row_.dtype, memory_index(row_, n / batch, n % batch, c, s));
+  const Dtype dtype = is_backward(row_) ? row_.dtype : row_.output_dtype;
+  return read_element(buffer.data(), dtype, memory_index(row_, n / batch, n % batch, c, s));
 }
 
 }  // namespace bnorm_bench

@@ -18,7 +18,7 @@ class State;
 
 namespace bnorm_bench {
 
-/// Memory aligned to a cache line.
+/// Memory aligned to a cache line, with another line behind it.
 class Buffer {
  public:
   explicit Buffer(size_t bytes = 0);
@@ -38,10 +38,10 @@ struct TensorSet {
   Buffer x, y, residual, dy, dx, dresidual;
 };
 
-/// Tensors that one set of a row holds.
-int tensors_of(const Row& row);
-/// Bytes of one tensor of a row.
-size_t tensor_bytes(const Row& row);
+/// Bytes of one tensor of a row: of one in that type.
+size_t tensor_bytes(const Row& row, Dtype dtype);
+/// Bytes of all tensors of one set.
+size_t set_bytes(const Row& row);
 /// What a row's plan is made of, but for the layout.
 bnorm_desc desc_of(const Row& row);
 /// Sets that a row rotates over: 1, or enough for 4 x the last-level cache.
@@ -70,8 +70,10 @@ class Case {
  private:
   void make_plan();
   void fill();
-  void fill_tensor(const Buffer& buffer, Stream stream) const;
+  void fill_tensor(const Buffer& buffer, Stream stream, Dtype dtype) const;
+  void fill_weights();
   void make_arguments();
+  void give_renorm(bnorm_train_args& args) const;
   void make_traffic();
   void make_twin_parameters();
   void save_forward();
@@ -86,6 +88,7 @@ class Case {
   bnorm_plan* plan_ = nullptr;
   std::vector<TensorSet> sets_;
   Buffer scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_;
+  Buffer weights_, renorm_r_, renorm_d_;  // of rows that have them
   Buffer workspace_, coefficients_, twin_parameters_, twin_statistics_;
   std::vector<bnorm_infer_args> infer_;
   std::vector<bnorm_train_args> train_;

@@ -110,9 +110,9 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
   return contestants;
 }
 
-int64_t working_set_bytes(const Row& row, const Traffic& traffic) {
-  return static_cast<int64_t>(static_cast<size_t>(tensors_of(row)) * tensor_bytes(row) + traffic.parameter_bytes +
-                              traffic.statistics_bytes);
+int64_t working_set_bytes(const Traffic& traffic) {
+  const auto tensors = static_cast<size_t>(traffic.sets.front().ins + traffic.sets.front().outs);
+  return static_cast<int64_t>(tensors * traffic.tensor_bytes + traffic.parameter_bytes + traffic.statistics_bytes);
 }
 
 /// `ours`: this row's samples, followed by those of its ways to reach the floor; `theirs`: those of the peers.
@@ -120,7 +120,7 @@ Result make_result(const Measured& measured, const std::vector<NamedPeer>& peers
                    const Samples* theirs) {
   const Traffic& traffic = measured.ours.traffic();
   Result result = {measured.row, median(*ours), floor_bytes(traffic), 0, {}, traffic.reads, "", 0, {}};
-  result.working_set = working_set_bytes(measured.row, traffic);
+  result.working_set = working_set_bytes(traffic);
   for (size_t i = 0; i < measured.floor.size(); ++i) {
     const Samples& variant = ours[1 + i];
     if (variant.empty() || (result.floor_ns > 0 && median(variant) >= result.floor_ns)) continue;

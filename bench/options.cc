@@ -137,8 +137,8 @@ struct Words {
                                    dtypes = {"f32"}, isas;
   std::vector<int> threads;
   int64_t groups = 1;
-  std::string activation = "identity";
-  bool residual = false, cold = false;
+  std::string activation = "identity", output_dtype;  // "": that of the data
+  bool residual = false, cold = false, weighted = false, renorm = false, from_output = false;
 };
 
 void refuse_larger_than_memory(const Row& row, const std::string& shape) {
@@ -146,7 +146,8 @@ void refuse_larger_than_memory(const Row& row, const std::string& shape) {
   const double elements = static_cast<double>(row.groups) * static_cast<double>(row.shape.batch) *
                           static_cast<double>(row.shape.channels) * static_cast<double>(row.shape.spatial);
   const double physical = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
-  const double needed = elements * 8 * tensors_of(row);
+  const double needed =
+      elements <= static_cast<double>(kMostElements) ? static_cast<double>(set_bytes(row)) : elements * 8;
   if (elements <= static_cast<double>(kMostElements) && needed <= physical / 2) return;
   std::ostringstream message;
   message << "--shape: \"" << shape << "\" with " << row.groups << " groups needs up to " << needed / 1e9
@@ -156,9 +157,17 @@ void refuse_larger_than_memory(const Row& row, const std::string& shape) {
 
 /// Why a combination does not exist, or "".
 std::string obstacle(const Row& row) {
-  const bool plain = row.layout == Layout::planar && row.dtype == Dtype::f32 && row.groups == 1;
+  const bool plain = row.layout == Layout::planar && types_of(row) == "f32" && row.groups == 1;
+  const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
+  const bool invertible =
+      row.activation == BNORM_IDENTITY || row.activation == BNORM_LEAKY_RELU || row.activation == BNORM_ELU;
+  if ((row.dtype == Dtype::f64) != (row.output_dtype == Dtype::f64)) return types_of(row) + ": f64 goes with f64 alone";
+  if (row.weighted && !trains) return operation_name(row) + ": only train and backward have weights";
+  if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": only train and backward are renormalized";
+  if (row.from_output && (row.operation != Operation::backward || !invertible || row.residual))
+    return operation_name(row) + ": only backward of identity, leaky_relu and elu without residual is from_output";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
-    return "simple, " + to_string(row.layout) + ", " + to_string(row.dtype) +
+    return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": the simple calls take packed planar f32, one group, nothing fused";
   }
   if (row.layout == Layout::blocked && (row.shape.channels % kChannelBlock != 0 || row.groups != 1)) {
@@ -201,7 +210,11 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
                        words.cold,
                        sizes.depth,
                        named.frozen,
-                       named.gradients};
+                       named.gradients,
+                       kDtypes.at(words.output_dtype.empty() ? dtype : words.output_dtype),
+                       words.weighted,
+                       words.renorm,
+                       words.from_output};
       add_group(row, words, shape, options);
     }
   }
@@ -269,7 +282,12 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_option("--activation", words.activation,
                  "fuse an activation, as bnorm_activation names them; default: identity")
       ->check(one_of(kActivations));
+  app.add_option("--output-dtype", words.output_dtype, "of y, residual and their gradients; default: that of the data")
+      ->check(one_of(kDtypes));
   app.add_flag("--residual", words.residual, "add a residual");
+  app.add_flag("--weighted", words.weighted, "weights of positions");
+  app.add_flag("--renorm", words.renorm, "batch renormalization");
+  app.add_flag("--from-output", words.from_output, "backward from y in place of x");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
   const std::string built = known_peers();
   const auto peer = rule("one of " + (built.empty() ? "none: the bench was built without peers" : built),
@@ -296,10 +314,16 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
 }  // namespace
 
 std::string to_string(Layout layout) { return name_in(kLayouts, layout); }
-std::string to_string(Dtype dtype) { return name_in(kDtypes, dtype); }
+std::string types_of(const Row& row) {
+  const std::string data = name_in(kDtypes, row.dtype);
+  return row.output_dtype == row.dtype ? data : data + ">" + name_in(kDtypes, row.output_dtype);
+}
 
 std::string operation_name(const Row& row) {
   std::string name = name_in(kOperations, NamedOperation{row.operation, row.frozen, row.gradients});
+  if (row.weighted) name += "+weights";
+  if (row.renorm) name += "+renorm";
+  if (row.from_output) name += "+from_output";
   if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
   return name;

@@ -49,7 +49,7 @@ void print_head(bool cold) {
   if (const int others = runnable_threads() - 1; others > 0) {
     std::fprintf(stderr, "warning: %d threads of other programs are running: expect wrong figures\n", others);
   }
-  std::printf("%-22s %-13s %-5s %-20s %3s %-8s %8s %7s %8s %8s %5s  %-26s %s\n", "operation", "layout", "dtype",
+  std::printf("%-22s %-13s %-9s %-20s %3s %-8s %8s %7s %8s %8s %5s  %-26s %s\n", "operation", "layout", "dtype",
               "GxNxCxS", "thr", "isa", "time", "GB/s", "floor", "fraction", "reads", "best twin", "peers");
 }
 
@@ -58,8 +58,8 @@ void print_row(const Result& result) {
   const auto [batch, channels, spatial] = row.shape;
   const std::string shape = std::to_string(row.groups) + "x" + std::to_string(batch) + "x" + std::to_string(channels) +
                             "x" + std::to_string(spatial);
-  std::printf("%-22s %-13s %-5s %-20s %3d %-8s %8s %7.1f %8s %8.2f %5d  %-26s", operation_name(row).c_str(),
-              to_string(row.layout).c_str(), to_string(row.dtype).c_str(), shape.c_str(), row.threads, row.isa.c_str(),
+  std::printf("%-22s %-13s %-9s %-20s %3d %-8s %8s %7.1f %8s %8.2f %5d  %-26s", operation_name(row).c_str(),
+              to_string(row.layout).c_str(), types_of(row).c_str(), shape.c_str(), row.threads, row.isa.c_str(),
               time_text(result.ns).c_str(), static_cast<double>(result.bytes) / result.ns,
               time_text(result.floor_ns).c_str(), result.fraction.median, result.reads, result.floor_is.c_str());
   for (const auto& [name, peer] : result.peers) std::printf(" %s %.2fx", name.c_str(), peer.ratio.median);
@@ -86,7 +86,7 @@ nlohmann::json to_json(const Result& result) {
   for (const auto& [name, peer] : result.peers) peers[name] = peer.ns;
   return {{"operation", operation_name(row)},
           {"layout", to_string(row.layout)},
-          {"dtype", to_string(row.dtype)},
+          {"dtype", types_of(row)},
           {"groups", row.groups},
           {"batch", row.shape.batch},
           {"channels", row.shape.channels},
@@ -102,7 +102,7 @@ nlohmann::json to_json(const Result& result) {
 nlohmann::json to_details(const Result& result) {
   nlohmann::json row = to_json(result);
   row["depth"] = result.row.depth;
-  row["tensor_bytes"] = tensor_bytes(result.row);
+  row["tensor_bytes"] = tensor_bytes(result.row, result.row.dtype);
   row["working_set"] = result.working_set;
   row["fraction"] = to_json(result.fraction);
   row["reads"] = result.reads;

@@ -37,6 +37,10 @@ struct Row {
   int64_t depth = 1;    ///< of 3-D images, whose spatial positions are depth x height x width
   bool frozen = false;  ///< backward is that of inference
   Gradients gradients = Gradients::all;
+  Dtype output_dtype = Dtype::f32;  ///< of y, residual and their gradients; `dtype` is that of x and dx
+  bool weighted = false;            ///< positions have weights
+  bool renorm = false;              ///< batch renormalization
+  bool from_output = false;         ///< backward reads y in place of x
 
   int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
 };
@@ -71,7 +75,8 @@ struct Result {
 };
 
 std::string to_string(Layout layout);
-std::string to_string(Dtype dtype);
+/// Data type, and that of outputs if it is another: "bf16>f32".
+std::string types_of(const Row& row);
 /// Name of a row's operation with what is fused behind it, e.g. "train+relu".
 std::string operation_name(const Row& row);
 

@@ -41,7 +41,8 @@ void check_json(const Result& result, const std::string& what) {
   expect(keys == expected, what + ": JSON keys");
   expect(row["ns"].is_number() && row["ns"] > 0, what + ": ns > 0");
   expect(row["floor_ns"].is_number() && row["floor_ns"] > 0, what + ": floor_ns > 0");
-  expect(row["bytes"].is_number_integer() && row["bytes"] >= 2 * static_cast<int64_t>(tensor_bytes(result.row)),
+  expect(row["bytes"].is_number_integer() &&
+             row["bytes"] >= 2 * static_cast<int64_t>(tensor_bytes(result.row, result.row.dtype)),
          what + ": bytes");
   for (const auto& peer : row["peers"].items()) expect(peer.value() > 0, what + ": " + peer.key() + " > 0");
 }
@@ -63,9 +64,8 @@ void check_rows(std::vector<const char*> words) {
   PeerPool pool;
   for (const RowGroup& group : options.groups) {
     const Row& row = group.front();
-    const std::string what = operation_name(row) + " " + to_string(row.dtype) + " " +
-                             std::to_string(row.shape.channels) + " channels, " + std::to_string(row.threads) +
-                             " threads";
+    const std::string what = operation_name(row) + " " + types_of(row) + " " + std::to_string(row.shape.channels) +
+                             " channels, " + std::to_string(row.threads) + " threads";
     try {
       std::vector<std::string> notes;
       const std::vector<Result> results = measure(group, options, pool, notes);
@@ -109,7 +109,7 @@ void check_broken_peers() {
 
 /// The twin writes every byte, from every input, in every variant.
 void check_twin(int ins, int outs, int reads, size_t bytes) {
-  std::vector<Buffer> buffers(5);
+  std::vector<Buffer> buffers(kMostIns + kMostOuts);
   for (Buffer& buffer : buffers) buffer = Buffer(bytes);
   Tensors tensors = {};
   for (; tensors.ins < ins; ++tensors.ins) {
@@ -117,7 +117,8 @@ void check_twin(int ins, int outs, int reads, size_t bytes) {
     for (size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 31 + static_cast<size_t>(tensors.ins) * 7);
     tensors.in[tensors.ins] = data;
   }
-  for (; tensors.outs < outs; ++tensors.outs) tensors.out[tensors.outs] = buffers[3 + size_t(tensors.outs)].data();
+  for (; tensors.outs < outs; ++tensors.outs)
+    tensors.out[tensors.outs] = buffers[kMostIns + size_t(tensors.outs)].data();
   Traffic traffic;
   traffic.sets = {tensors};
   traffic.tensor_bytes = bytes;
@@ -178,7 +179,8 @@ int run_selftest() {
   check_broken_peers();
   for (const int reads : {1, 2}) {
     for (const size_t bytes : {size_t{1003}, size_t{400'040}}) {
-      for (const auto& [ins, outs] : {std::pair{1, 0}, {2, 0}, {1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}, {3, 2}}) {
+      for (const auto& [ins, outs] :
+           {std::pair{1, 0}, {2, 0}, {1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}, {3, 2}, {4, 1}, {5, 3}}) {
         check_twin(ins, outs, reads, bytes);
       }
     }
@@ -195,6 +197,24 @@ int run_selftest() {
       check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--dtype", "f32,bf16"});
       check_rows({"--shape", "3,5,7", "--operation", operation, "--activation", activation, "--residual"});
     }
+  for (const auto& [dtype, output] : {std::pair{"bf16,f16", "f32"}, {"f32,f16", "bf16"}})
+    for (const char* residual : {"", "--residual"}) {
+      std::vector<const char*> words = {
+          "--shape",      "3,5,7", "--operation",    "infer,prepared,train,backward,frozen",
+          "--dtype",      dtype,   "--output-dtype", output,
+          "--activation", "relu"};
+      if (*residual) words.push_back(residual);
+      check_rows(words);
+    }
+  for (const char* feature : {"--weighted", "--renorm"})
+    check_rows({"--shape", "3,5,7", "--operation", "train,backward,backward_dx,backward_params", "--activation", "relu",
+                "--dtype", "f32,f64,bf16", "--groups", "2", feature});
+  for (const char* activation : {"identity", "leaky_relu", "elu"})
+    check_rows({"--shape", "3,5,7", "--operation", "backward,frozen", "--activation", activation, "--dtype", "f32,f64",
+                "--from-output"});
+  check_refused({"--operation", "train", "--from-output"}, "--operation", "from_output");
+  check_refused({"--operation", "infer", "--weighted"}, "--operation", "weights");
+  check_refused({"--dtype", "f64", "--output-dtype", "f32"}, "--operation", "f64");
   check_rows({"--shape", "3,32,7", "1,16,1", "--layout", "blocked", "--operation", "infer,prepared,train,backward",
               "--dtype", "f32,bf16", "--no-peers"});
   check_refused({"--shape", "3,20,7", "--layout", "blocked"}, "--operation", "multiple of 16");

@@ -3,6 +3,7 @@
 #include "twin.hh"
 
 #include <cstring>
+#include <type_traits>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -122,33 +123,23 @@ void write_lines(const Tensors& given, size_t begin, size_t end) {
   if constexpr (streaming) end_streaming();
 }
 
-uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
-  switch (tensors.ins) {
-    case 1:
-      return read_lines<1>(tensors, begin, end);
-    case 2:
-      return read_lines<2>(tensors, begin, end);
-    default:
-      return read_lines<3>(tensors, begin, end);
-  }
+/// Calls body with a constant of the value of n, from 1 to `most`.
+template <int most, class Body>
+auto with_constant(int n, const Body& body) {
+  if constexpr (most > 1)
+    if (n < most) return with_constant<most - 1>(n, body);
+  return body(std::integral_constant<int, most>());
 }
 
-template <int outs, bool streaming>
-void write_outs(const Tensors& tensors, size_t begin, size_t end) {
-  switch (tensors.ins) {
-    case 1:
-      return write_lines<1, outs, streaming>(tensors, begin, end);
-    case 2:
-      return write_lines<2, outs, streaming>(tensors, begin, end);
-    default:
-      return write_lines<3, outs, streaming>(tensors, begin, end);
-  }
+uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
+  return with_constant<kMostIns>(tensors.ins, [&](auto ins) { return read_lines<ins>(tensors, begin, end); });
 }
 
 template <bool streaming>
 void twin_write(const Tensors& tensors, size_t begin, size_t end) {
-  return tensors.outs == 2 ? write_outs<2, streaming>(tensors, begin, end)
-                           : write_outs<1, streaming>(tensors, begin, end);
+  with_constant<kMostIns>(tensors.ins, [&](auto ins) {
+    with_constant<kMostOuts>(tensors.outs, [&](auto outs) { write_lines<ins, outs, streaming>(tensors, begin, end); });
+  });
 }
 
 }  // namespace

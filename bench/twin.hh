@@ -9,11 +9,12 @@ namespace bnorm_bench {
 /// Alignment of every buffer and of every range but the end of the last.
 inline constexpr size_t kLineBytes = 64;
 
-/// Tensors of one call, of equal size.
+/// Tensors of one call, of equal size: one of twice the element size counts as two.
+constexpr int kMostIns = 5, kMostOuts = 3;
 struct Tensors {
-  const std::byte* in[3];
+  const std::byte* in[kMostIns];
   int ins;
-  std::byte* out[2];
+  std::byte* out[kMostOuts];
   int outs;
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -32,7 +33,10 @@ Real tolerance(Dtype dtype, Real terms) {
 /// One group's values of one channel, and what the formulas make of them.
 struct Channel {
   std::vector<Real> x, dy, residual, y;  // y: of the forward call, for backward
-  Real scale, shift, mean, inv_std;
+  std::vector<Real> weights;
+  Real scale, shift, mean, inv_std;  // scale and shift with the corrections of batch renormalization
+
+  Real count() const { return std::accumulate(weights.begin(), weights.end(), Real{0}); }
 
   Real x_hat(size_t i) const { return (x[i] - mean) * inv_std; }
   Real z(size_t i) const { return x_hat(i) * scale + shift + residual[i]; }
@@ -40,12 +44,13 @@ struct Channel {
 };
 
 void batch_statistics(Channel& channel) {
-  const auto count = static_cast<Real>(channel.x.size());
+  const Real count = channel.count();
   Real sum = 0;
-  for (const Real x : channel.x) sum += x;
+  for (size_t i = 0; i < channel.x.size(); ++i) sum += channel.weights[i] * channel.x[i];
   channel.mean = sum / count;
   Real squares = 0;
-  for (const Real x : channel.x) squares += (x - channel.mean) * (x - channel.mean);
+  for (size_t i = 0; i < channel.x.size(); ++i)
+    squares += channel.weights[i] * (channel.x[i] - channel.mean) * (channel.x[i] - channel.mean);
   channel.inv_std = 1 / std::sqrt(squares / count + Real{kEpsilon});
 }
 
@@ -57,12 +62,32 @@ void batch_statistics(Channel& channel) {
 /// Not written as > so that NaN fails.
 bool within(Real got, Real expected, Real allowed) { return std::fabs(got - expected) <= allowed; }
 
+/// The weights of a group's positions.
+std::vector<Real> gather_weights(const Row& row, const Buffer& weights, int64_t g) {
+  const int64_t count = row.shape.batch * row.shape.spatial;
+  std::vector<Real> values;
+  for (int64_t i = 0; i < count; ++i)
+    values.push_back(row.weighted ? read_element(weights.data(), parameter_dtype(row.dtype), g * count + i) : 1);
+  return values;
+}
+
+/// Takes for x what the output says of it.
+void take_from_output(const Row& row, Channel& channel) {
+  const bnorm_desc desc = desc_of(row);
+  for (size_t i = 0; i < channel.x.size(); ++i) {
+    Real z = channel.y[i];
+    if (z < 0 && row.activation == BNORM_LEAKY_RELU) z /= Real{desc.leaky_slope};
+    if (z < 0 && row.activation == BNORM_ELU) z = std::log1p(z / Real{desc.elu_alpha});
+    channel.x[i] = (z - channel.shift) / channel.scale / channel.inv_std + channel.mean;
+  }
+}
+
 /// Reads one channel of a tensor into a vector, or zeros if the row has no such tensor.
-std::vector<Real> gather(const Row& row, const Buffer& buffer, int64_t g, int64_t c) {
+std::vector<Real> gather(const Row& row, const Buffer& buffer, Dtype dtype, int64_t g, int64_t c) {
   std::vector<Real> values;
   for (int64_t n = 0; n < row.shape.batch; ++n) {
     for (int64_t s = 0; s < row.shape.spatial; ++s) {
-      values.push_back(buffer.bytes() == 0 ? 0 : read_element(buffer.data(), row.dtype, memory_index(row, g, n, c, s)));
+      values.push_back(buffer.bytes() == 0 ? 0 : read_element(buffer.data(), dtype, memory_index(row, g, n, c, s)));
     }
   }
   return values;
@@ -73,7 +98,7 @@ void check_forward(const Row& row, const Channel& channel, const std::vector<Rea
   for (size_t i = 0; i < y.size(); ++i) {
     const Real z = channel.z(i);
     const Real expected = f.value(z);
-    const Real allowed = f.steepest * tolerance(row.dtype, channel.z_terms(i));
+    const Real allowed = f.steepest * tolerance(row.output_dtype, channel.z_terms(i));
     const Real own = unit(row.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32) * f.value_error(z);
     if (!within(y[i], expected, allowed + own)) fail(row, "y", c, i, y[i], expected);
   }
@@ -96,7 +121,7 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
   for (size_t i = 0; i < dz.size(); ++i) {
     const Real z = channel.z(i);
     const Real x_hat = channel.x_hat(i);
-    if (f.slope_jump(z, tolerance(reads_y ? row.dtype : Dtype::f32, channel.z_terms(i))) > 0) {
+    if (f.slope_jump(z, tolerance(reads_y ? row.output_dtype : Dtype::f32, channel.z_terms(i))) > 0) {
       sums.shift_open += std::fabs(dz[i]);
       sums.scale_open += std::fabs(dz[i] * x_hat);
       dz[i] = NAN;
@@ -116,10 +141,11 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
 
 void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, const std::vector<Real>& dz,
               const std::vector<Real>& dz_error, const std::vector<Real>& dx, int64_t c) {
-  const auto count = row.frozen ? std::numeric_limits<Real>::infinity() : static_cast<Real>(dx.size());
+  const auto all = row.frozen ? std::numeric_limits<Real>::infinity() : channel.count();
   const Real gain = channel.scale * channel.inv_std;
   for (size_t i = 0; i < dx.size(); ++i) {
     if (std::isnan(dz[i])) continue;
+    const Real count = all / channel.weights[i];
     const Real x_hat = channel.x_hat(i);
     const Real expected = gain * (dz[i] - (sums.shift + x_hat * sums.scale) / count);
     const Real terms = std::fabs(dz[i]) + (sums.shift_terms + std::fabs(x_hat) * sums.scale_terms) / count;
@@ -149,10 +175,11 @@ void Case::verify() {
     GradientSums total;
     for (int64_t g = 0; g < row_.groups; ++g) {
       const int64_t at = g * channels + c;
-      Channel channel = {gather(row_, set.x, g, c),
-                         gather(row_, set.dy, g, c),
-                         gather(row_, set.residual, g, c),
-                         gather(row_, set.y, g, c),
+      Channel channel = {gather(row_, set.x, row_.dtype, g, c),
+                         gather(row_, set.dy, row_.output_dtype, g, c),
+                         gather(row_, set.residual, row_.output_dtype, g, c),
+                         gather(row_, set.y, row_.output_dtype, g, c),
+                         gather_weights(row_, weights_, g),
                          0,
                          0,
                          0,
@@ -162,20 +189,28 @@ void Case::verify() {
       channel.mean = read_element(running_mean_.data(), parameter, at);
       channel.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
       if ((backward && !row_.frozen) || row_.operation == Operation::train) batch_statistics(channel);
+      Real r = 1, d = 0;
+      if (row_.renorm) {
+        r = read_element(renorm_r_.data(), Dtype::f64, at);
+        d = read_element(renorm_d_.data(), Dtype::f64, at);
+        channel.shift += channel.scale * d;
+        channel.scale *= r;
+      }
+      if (row_.from_output) take_from_output(row_, channel);
       if (!backward) {
-        check_forward(row_, channel, gather(row_, set.y, g, c), c);
+        check_forward(row_, channel, gather(row_, set.y, row_.output_dtype, g, c), c);
         continue;
       }
       std::vector<Real> dz, dz_error;
       const GradientSums sums = gradient(row_, channel, dz, dz_error);
       if (row_.gradients != Gradients::params)
-        check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, g, c), c);
+        check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, row_.dtype, g, c), c);
       total.shift += sums.shift;
-      total.scale += sums.scale;
+      total.scale += sums.scale * r + sums.shift * d;
       total.shift_terms += sums.shift_terms;
-      total.scale_terms += sums.scale_terms;
+      total.scale_terms += sums.scale_terms * r + sums.shift_terms * std::fabs(d);
       total.shift_open += sums.shift_open;
-      total.scale_open += sums.scale_open;
+      total.scale_open += sums.scale_open * r + sums.shift_open * std::fabs(d);
     }
     if (!backward || row_.gradients == Gradients::dx) continue;
     const Real dshift = read_element(dshift_.data(), parameter, c);

@@ -38,6 +38,11 @@ RUNNING_MODES = {
     "sequential": "BNORM_RUNNING_SEQUENTIAL",
     "mean": "BNORM_RUNNING_MEAN",
 }
+WEIGHTINGS = {
+    "unweighted": "BNORM_UNWEIGHTED",
+    "frequency": "BNORM_FREQUENCY_WEIGHTS",
+    "reliability": "BNORM_RELIABILITY_WEIGHTS",
+}
 FOLD_ORDERS = {"first": "BNORM_LAYER_FIRST", "last": "BNORM_LAYER_LAST"}
 # A uint16 array holds the bit patterns of bf16, as the C ABI does.
 TYPES = {
@@ -213,6 +218,7 @@ class Plan:
         params_per_group: bool = False,
         frozen: bool = False,
         guard: bool = False,
+        weighting: str = "unweighted",
         epsilon: float = 1e-5,
         average_factor: float = 0.1,
     ):
@@ -255,6 +261,7 @@ class Plan:
             "params_per_group": params_per_group,
             "frozen": frozen,
             "guard": guard,
+            "weighting": _constant(c, WEIGHTINGS, weighting, "weighting"),
             "epsilon": epsilon,
             "average_factor": average_factor,
         }
@@ -281,9 +288,13 @@ class Plan:
 
     def train(
         self, x, scale=None, shift=None, *, running_mean=None, running_var=None, residual=None, y=None, mean=None,
-        inv_std=None, average_factor=None, serial=False,
+        inv_std=None, average_factor=None, weights=None, lengths=None, serial=False,
     ):  # fmt: skip
-        """bnorm_train; updates running_* in place; returns y, mean, inv_std."""
+        """bnorm_train; updates running_* in place; returns y, mean, inv_std.
+
+        weights   of a plan with `weighting`: an array of x's shape without C; or
+        lengths   int64, of the G and N axes: positions of each sample that count
+        """
         tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
         params = self._params(scale=scale, shift=shift)
         running = self._running(running_mean, running_var, written=True)
@@ -293,14 +304,16 @@ class Plan:
             written=True,
         )
         factor = self.average_factor if average_factor is None else average_factor
-        self._call("train", batch, tensors | params | running | saved, serial, average_factor=factor)
+        counted = self._counted(batch, weights, lengths)
+        self._call("train", batch, tensors | params | running | saved | counted, serial, average_factor=factor)
         return tensors["y"], saved["mean"], saved["inv_std"]
 
     def backward(
         self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
-        residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), serial=False,
+        residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), weights=None,
+        lengths=None, serial=False,
     ):  # fmt: skip
-        """bnorm_backward; outputs that are wanted and not given are made; returns Gradients."""
+        """bnorm_backward, weights and lengths as in train; outputs wanted and not given are made; returns Gradients."""
         params = {"dscale": dscale, "dshift": dshift}
         for name in params:
             if name in wanted and params[name] is None:
@@ -312,6 +325,7 @@ class Plan:
         )  # fmt: skip
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
         statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
+        statistics |= self._counted(batch, weights, lengths)
         self._call("backward", batch, tensors | params | statistics, serial)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
 
@@ -430,6 +444,20 @@ class Plan:
 
     def _saved(self, mean: np.ndarray | None, inv_std: np.ndarray | None, written: bool = False):
         return self._vectors({"mean": mean, "inv_std": inv_std}, self.stats_type, self.stats_shape, written)
+
+    def _counted(self, batch: int, weights: np.ndarray | None, lengths: np.ndarray | None):
+        if weights is None and lengths is None:
+            return {}
+        letters, planned = self.geometry.axes.replace("C", ""), self.geometry.size("N")
+        samples = "".join(letter for letter in "GN" if letter in letters)
+        if not letters.startswith(samples):
+            raise ValueError(f"weights and lengths need G and N before all other axes but C, not '{self.geometry.axes}'")
+        if batch < planned and self.geometry.size("G") > 1:
+            raise ValueError(f"weights and lengths of several groups need the plan's N = {planned}, not {batch}")
+        shape = tuple(batch if letter == "N" else self.geometry.size(letter) for letter in letters)
+        kind = np.dtype(np.float64 if self.data_type == np.float64 else np.float32)
+        arrays = self._vectors({"weights": weights}, kind, shape, False)
+        return arrays | self._vectors({"lengths": lengths}, np.dtype(np.int64), shape[: len(samples)], False)
 
     def _vectors(self, arrays: dict[str, np.ndarray | None], dtype: np.dtype, shape: tuple[int, ...], written: bool):
         for name, array in arrays.items():

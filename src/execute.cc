@@ -7,6 +7,7 @@
 #include "renorm.hh"
 #include "run.hh"
 #include "running.hh"
+#include "weights.hh"
 
 namespace bnorm {
 namespace {
@@ -27,7 +28,9 @@ Affine affine_of(const Plan& plan, const Call& call, int64_t g, int64_t c) {
 void export_partials(const Run& run, double* to) {
   const int64_t groups = run.desc().groups, channels = run.channels();
   for (int64_t g = 0; g < groups; ++g) {
-    to[g] = run.count();
+    to[g] = run.count(g);
+    if (run.plan.has_squares())
+      to[groups + 2 * groups * channels + g] = run.weights ? run.w.group_square[run.weight_group(g)] : 0;
     for (int64_t c = 0; c < channels; ++c) {
       const bool any = run.blocks() > 0;
       to[groups + g * channels + c] = any ? run.w.first[g * run.group_stride() + c] : 0;
@@ -41,8 +44,15 @@ template <class Part>
 void merge_parts(const Plan& plan, PartialKind kind, int64_t n, const Part& part, double* merged) {
   const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
   for (int64_t g = 0; g < groups; ++g) {
-    double count = 0;
-    for (int64_t i = 0; i < n; ++i) count += part(i)[g];
+    // Along the tree as well: weights are no whole numbers.
+    const int64_t square = groups + 2 * groups * channels + g;
+    Partial counts;
+    merge_range(
+        *plan.table, PartialKind::kSums, 1, 0, n,
+        [&](int64_t i, Partial& p) {
+          p = {part(i)[g], {plan.has_squares() ? part(i)[square] : 0}, {}};
+        },
+        counts);
     for (int64_t c = 0; c < channels; c += kMergeChannels) {
       const int64_t some = std::min(kMergeChannels, channels - c), first = groups + g * channels + c;
       const int64_t second = first + groups * channels;
@@ -59,7 +69,8 @@ void merge_parts(const Plan& plan, PartialKind kind, int64_t n, const Part& part
       std::memcpy(merged + first, all.first, bytes);
       std::memcpy(merged + second, all.second, bytes);
     }
-    merged[g] = count;  // last: merged may be the first part
+    merged[g] = counts.count;  // last: merged may be the first part
+    if (plan.has_squares()) merged[square] = counts.first[0];
   }
 }
 
@@ -158,9 +169,14 @@ void prepare_backward(const Run& run) {
 
 void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double count, const double* sum_dz,
                       const double* sum_dz_x) {
-  if (run.desc().frozen || count == 0) return;
+  if (run.desc().frozen) return;
   void* coefficient[kCoefficients];
   run.coefficients_at(g, c0, coefficient);
+  if (count == 0) {  // of positions without weight, which don't use them
+    for (const Coefficient k : {kSlope, kBias})
+      std::memset(coefficient[k], 0, static_cast<size_t>((c1 - c0) * run.plan.arithmetic_bytes()));
+    return;
+  }
   const int64_t at = g * run.channels() + c0;
   run.table().prepare_gradient[run.plan.arithmetic](count, run.w.saved_mean + at, run.w.saved_inv_std + at, sum_dz,
                                                     sum_dz_x, coefficient, c1 - c0);
@@ -189,7 +205,8 @@ void store_param_gradients(const Run& run, const double* sum_dz, const double* s
 
 TwoPasses forward_passes(const Plan& plan, bool reduce, bool map) {
   const Passes& f = plan.forward;
-  return {f, plan.forward_form, reduce ? plan.table->moments[plan.data][f.reduce] : nullptr,
+  const auto& moments = plan.desc.weighting ? plan.table->weighted_moments : plan.table->moments;
+  return {f, plan.forward_form, reduce ? moments[plan.data][f.reduce] : nullptr,
           map ? plan.table->normalize[plan.data][plan.forward_style][f.map] : nullptr};
 }
 
@@ -206,7 +223,8 @@ constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 /// Reduces all blocks and puts the merged partials of every group and channel into a partials buffer.
 bnorm_status reduce_to(const Run& run, const TwoPasses& passes, PartialKind kind, double* partials) {
   const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, kind, g, c0, c1); };
-  if (run.count() > 0 && !run_passes(run, passes, merge)) return failed(run.call);
+  if (!load_weights(run)) return failed(run.call);
+  if (run.positions() > 0 && !run_passes(run, passes, merge)) return failed(run.call);
   export_partials(run, partials);
   return BNORM_OK;
 }
@@ -249,14 +267,19 @@ bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, b
   return BNORM_OK;
 }
 
-/// The partials of all ranks: count[G] and two arrays [G][C].
-struct JoinedPartials {
+/// A partials buffer: count[G], two arrays [G][C], and of reliability weights the sums of their squares, [G].
+struct Partials {
   const double* count;
   const double* first;
   const double* second;
+  const double* square;  // NULL: none
 
-  JoinedPartials(const Plan& plan, const Call& call)
-      : count(partials_to_send(call)), first(count + plan.desc.groups), second(first + plan.all_channels()) {}
+  Partials(const Plan& plan, const double* buffer)
+      : count(buffer),
+        first(count + plan.desc.groups),
+        second(first + plan.all_channels()),
+        square(plan.has_squares() ? second + plan.all_channels() : nullptr) {}
+  GroupMoments moments(int64_t channels) const { return {count, square, false, first, second, channels}; }
 };
 
 bnorm_status train_together(const Run& run) {
@@ -265,27 +288,28 @@ bnorm_status train_together(const Run& run) {
   const bnorm_status own = reduce_to(run, forward_passes(plan, true, false), kind, partials_to_send(run.call));
   const bnorm_status status = exchange_partials(plan, run.call, kind, own);
   if (status != BNORM_OK) return status;
-  const JoinedPartials all(plan, run.call);
+  const Partials all(plan, partials_to_send(run.call));
   for (int64_t g = 0; g < plan.desc.groups; ++g) {
     const int64_t at = g * run.channels();
     finish_statistics(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
   }
-  if (run.count() > 0 && !run_passes(run, forward_passes(plan, false, true), kNothingBetween)) return failed(run.call);
+  if (run.positions() > 0 && !run_passes(run, forward_passes(plan, false, true), kNothingBetween))
+    return failed(run.call);
   store_statistics(run);
-  return update_running(plan, run.call, {all.count, false, all.first, all.second, run.channels()});
+  return update_running(plan, run.call, all.moments(run.channels()));
 }
 
 /// Gradients from the sums of a partials buffer; the coefficients are prepared.
 bnorm_status apply_sums(const Run& run, const double* sums) {
-  const int64_t groups = run.desc().groups, channels = run.channels();
-  const double* const sum_dz = sums + groups;
-  const double* const sum_dz_x = sum_dz + groups * channels;
-  for (int64_t g = 0; g < groups; ++g)
-    prepare_gradient(run, g, 0, channels, sums[g], sum_dz + g * channels, sum_dz_x + g * channels);
-  if (run.count() > 0 && wants_map(run.call) &&
+  const Partials all(run.plan, sums);
+  for (int64_t g = 0; g < run.desc().groups; ++g) {
+    const int64_t at = g * run.channels();
+    prepare_gradient(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
+  }
+  if (run.positions() > 0 && wants_map(run.call) &&
       !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
     return failed(run.call);
-  store_param_gradients(run, sum_dz, sum_dz_x, channels);
+  store_param_gradients(run, all.first, all.second, run.channels());
   return BNORM_OK;
 }
 
@@ -295,7 +319,7 @@ bnorm_status backward_together(const Run& run) {
   prepare_backward(run);
   const bnorm_status own = reduce_to(run, backward_passes(plan, true, false), kind, partials_to_send(run.call));
   const bnorm_status status = exchange_partials(plan, run.call, kind, own);
-  return status == BNORM_OK ? apply_sums(run, JoinedPartials(plan, run.call).count) : status;
+  return status == BNORM_OK ? apply_sums(run, partials_to_send(run.call)) : status;
 }
 
 /// Coefficient arrays inside the buffer of bnorm_prepare.
@@ -319,7 +343,7 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
-  if (run.count() == 0) return BNORM_OK;
+  if (run.positions() == 0) return BNORM_OK;
   for (int64_t g = 0; g < run.desc().groups; ++g) {
     void* coefficient[kCoefficients];
     run.coefficients_at(g, 0, coefficient);
@@ -333,18 +357,23 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return train_together(run);
+  if (!load_weights(run)) return failed(call);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
     const int64_t at = g * run.group_stride() + c0;
-    finish_statistics(run, g, c0, c1, run.count(), run.w.first + at, run.w.second + at);
+    finish_statistics(run, g, c0, c1, run.count(g), run.w.first + at, run.w.second + at);
   };
-  if (run.count() == 0)
+  if (run.positions() == 0)
     for (int64_t g = 0; g < run.desc().groups; ++g) finish(g, 0, run.channels());
   else if (!run_passes(run, forward_passes(run.plan, true, true), finish))
     return failed(call);
   store_statistics(run);
-  const double count = run.count();
-  return update_running(run.plan, call, {&count, true, run.w.first, run.w.second, run.group_stride()});
+  const double positions = run.positions();
+  const bool own_counts = run.weights && run.weight_groups() == run.desc().groups;
+  return update_running(
+      run.plan, call,
+      {run.weights ? run.w.group_weight : &positions, run.plan.has_squares() ? run.w.group_square : nullptr,
+       !own_counts, run.w.first, run.w.second, run.group_stride()});
 }
 
 bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
@@ -352,14 +381,15 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return backward_together(run);
-  const bool any = run.count() > 0;
+  if (!load_weights(run)) return failed(call);
+  const bool any = run.positions() > 0;
   const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
   prepare_backward(run);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     if (!needs_sums) return;
     merge_blocks(run, PartialKind::kSums, g, c0, c1);
     const int64_t at = g * run.group_stride() + c0;
-    prepare_gradient(run, g, c0, c1, run.count(), run.w.first + at, run.w.second + at);
+    prepare_gradient(run, g, c0, c1, run.count(g), run.w.first + at, run.w.second + at);
   };
   if (any && !run_passes(run, backward_passes(run.plan, needs_sums, wants_map(call)), finish)) return failed(call);
   store_param_gradients(run, any ? run.w.first : nullptr, run.w.second, run.group_stride());
@@ -404,7 +434,7 @@ void run_prepare(const Plan& plan, const Call& call, void* coefficients) {
 
 bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients) {
   Run run(plan, call, nullptr);
-  if (run.count() == 0) return BNORM_OK;
+  if (run.positions() == 0) return BNORM_OK;
   map_coefficients(plan, coefficients, run.w.coefficient);
   return run_passes(run, forward_passes(plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
 }
@@ -422,15 +452,15 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
   const Plan& plan = handle.plan;
   const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
   const bool f64 = plan.desc.stats_type == BNORM_F64;
-  const double* const mean = moments + groups;
-  const double* const m2 = mean + groups * channels;
+  const Partials all(plan, moments);
   double saved_mean[kChannelRun], saved_inv_std[kChannelRun], r[kChannelRun], d[kChannelRun];
   for (int64_t g = 0; (call.mean || call.renorm_r) && g < groups; ++g)
     for (int64_t c = 0; c < channels; c += kChannelRun) {
       const int64_t at = g * channels + c, count = std::min(kChannelRun, channels - c);
-      plan.table->finalize(moments[g], plan.desc.epsilon, !f64, mean + at, m2 + at, saved_mean, saved_inv_std, count);
+      plan.table->finalize(all.count[g], plan.desc.epsilon, !f64, all.first + at, all.second + at, saved_mean,
+                           saved_inv_std, count);
       if (call.renorm_r) {
-        renorm_corrections(plan, call, moments[g], g, c, count, saved_mean, saved_inv_std, r, d);
+        renorm_corrections(plan, call, all.count[g], g, c, count, saved_mean, saved_inv_std, r, d);
         store_values(call.renorm_r, at, count, f64, r);
         store_values(call.renorm_d, at, count, f64, d);
       }
@@ -438,7 +468,7 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
       store_values(call.mean, at, count, f64, saved_mean);
       store_values(call.inv_std, at, count, f64, saved_inv_std);
     }
-  return update_running(plan, call, {moments, false, mean, m2, channels});
+  return update_running(plan, call, all.moments(channels));
 }
 
 bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums) {
@@ -453,6 +483,7 @@ bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums)
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
+  if (!load_weights(run)) return failed(call);
   prepare_backward(run);
   return apply_sums(run, sums);
 }

@@ -73,8 +73,9 @@ static inline int64_t block_length(const Order& o, int64_t block) {
 
 enum Tensor { kX, kY, kResidual, kDx, kDy, kDresidual, kTensors };
 
-/// Tensors of a call, and in kernels one more: what backward reads besides x and dy, y or the residual.
-constexpr int kOther = kTensors;
+/// Tensors of a call, and in kernels two more: what backward reads besides x and dy, y or the residual; and the weights
+/// of the positions, of the arithmetic type, the same for all channels.
+constexpr int kOther = kTensors, kWeights = kOther + 1;
 
 /// Types of elements and parameters.
 enum ElementType { kF32, kF64, kBf16, kF16, kElementTypes };
@@ -148,6 +149,7 @@ struct Form {
 
 /// What a kernel knows of the form when it is compiled. The last three: shape kRelu, not frozen.
 enum Style {
+  kWeighted,      // gradients only: with weights, any shape
   kCurved,        // shape kCurve: a call in the loop, which would cost the others their registers
   kPiecewise,     // any other
   kBare,          // no residual, gradients of identity: kOne
@@ -163,11 +165,12 @@ struct Tile {
   int64_t channels;
   int64_t c0, c1, b0, b1, begin, end;
   Family family;
-  View tensor[kOther + 1];  // reads that the form leaves out have the view of another; writes: data NULL
+  View tensor[kWeights + 1];  // reads that the form leaves out have the view of another; writes: data NULL
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;
-  bool stream;  // maps: the first output goes around the cache
+  const double* count;  // with weights: their sum by block
+  bool stream;          // maps: the first output goes around the cache
   const Form* form;
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).
@@ -188,8 +191,10 @@ struct Affine {
 
 struct KernelTable {
   const char* name;
-  // Styles without a kernel of their own have that of kPiecewise.
+  // Styles without a kernel of their own have that of kPiecewise. With weights, families whose lanes are positions of
+  // several channels have none.
   TileKernel moments[kDatas][kFamilies];
+  TileKernel weighted_moments[kDatas][kFamilies];
   TileKernel gradient_sums[kDatas][kStyles][kFamilies];
   TileKernel normalize[kDatas][kStyles][kFamilies];
   TileKernel gradient[kDatas][kStyles][kFamilies];
@@ -212,9 +217,9 @@ struct KernelTable {
                               int64_t channels);
   void (*prepare_running[2][2])(const void* mean, const void* var, double epsilon, const Affine&,
                                 void* const* coefficient, int64_t channels);
-  /// What enters the running statistics: the mean, and M2 / (count - 1) or, if `biased` or count < 2, M2 / count.
-  void (*running_entry)(double count, bool biased, const double* mean, const double* m2, double* entry_mean,
-                        double* entry_var, int64_t channels);
+  /// What enters the running statistics: the mean, and M2 / divisor.
+  void (*running_entry)(double divisor, const double* mean, const double* m2, double* entry_mean, double* entry_var,
+                        int64_t channels);
   /// `count` parameters from channel c on, as f64.
   void (*load_params[2])(const void* values, ElementType type, int64_t c, double* to, int64_t count);
   /// running <- running + factor * (entry - running). Factor 1 replaces whatever was there, NaN and the

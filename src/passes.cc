@@ -47,7 +47,7 @@ void merge_blocks(const Run& run, PartialKind kind, int64_t g, int64_t c0, int64
     merge_range(
         run.table(), kind, channels, 0, run.blocks(),
         [&](int64_t b, Partial& part) {
-          part.count = static_cast<double>(block_length(run.order, b));
+          part.count = run.block_count_of(g, b);
           std::memcpy(part.first, first + b * run.channels() + c, bytes);
           std::memcpy(part.second, second + b * run.channels() + c, bytes);
         },

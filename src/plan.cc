@@ -57,7 +57,8 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 /// Chooses the families of passes.
 class Chooser {
  public:
-  explicit Chooser(const bnorm_desc& d) : fits_{families_of(d, d.x)} {
+  explicit Chooser(const bnorm_desc& d)
+      : known_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
       fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
@@ -65,7 +66,7 @@ class Chooser {
   }
   /// The best family that suits all the given tensors.
   Family family(std::initializer_list<Tensor> tensors) const {
-    unsigned fits = ~0u;
+    unsigned fits = known_;
     for (const Tensor t : tensors) fits &= fits_[t];
     for (const Family f : kPreference)
       if ((fits >> f & 1u) != 0) return f;
@@ -73,6 +74,7 @@ class Chooser {
   }
 
  private:
+  unsigned known_;  // families that have kernels
   unsigned fits_[kTensors];
 };
 
@@ -166,7 +168,7 @@ void choose_forms(Plan& p) {
   const bool of_y = p.backward_form.derivative == kOfY || p.desc.from_output;
   p.other = of_y ? kY : (p.backward_form.derivative == kOfXPlus ? kResidual : kX);
   p.forward_style = forward_style(p.forward_form);
-  p.backward_style = backward_style(p.backward_form);
+  p.backward_style = p.desc.weighting ? kWeighted : backward_style(p.backward_form);
   if (p.forward_form.shape != kCurve) return;
   const CurveName curve = kActivations[p.desc.activation].curve;
   p.forward_form.curve = p.table->activation[p.arithmetic][curve];
@@ -209,6 +211,11 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
   for (double** const array : {&w.renorm_r, &w.renorm_d}) *array = layout.take_doubles(plan.desc.renorm ? channels : 0);
   for (double** const array : {&w.scale, &w.shift})
     *array = layout.take_doubles(plan.desc.renorm || plan.desc.from_output ? channels : 0);
+  const int64_t groups = plan.desc.weighting ? plan.weight_groups() : 0;
+  for (double** const array : {&w.block_weight, &w.block_square})
+    *array = layout.take_doubles(groups * plan.workspace_blocks);
+  for (double** const array : {&w.group_weight, &w.group_square}) *array = layout.take_doubles(groups);
+  w.weights = layout.take(groups * plan.desc.batch * plan.desc.spatial, plan.arithmetic_bytes());
   return w;
 }
 
@@ -267,7 +274,7 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       "bnorm %d.%d.%d, numerics %d, %s kernels\n"
       "geometry: groups %lld%s, batch %lld, channels %lld, spatial %lld\n"
       "types: data %s, output %s, parameters %s, saved statistics %s\n"
-      "activation: %s%s%s%s\n"
+      "activation: %s%s%s%s%s\n"
       "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
       "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
       "workspace: %zu bytes; coefficients: %zu bytes\n",
@@ -277,9 +284,9 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       types[p.view[kX].type], types[p.view[kY].type], types[p.param_type], types[d.stats_type == BNORM_F64],
       kActivations[d.activation].name, d.residual_added ? ", behind a residual" : "",
       d.renorm ? "; batch renormalization" : "", d.from_output ? "; backward from the output" : "",
-      kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
-      kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
-      p.workspace_bytes, p.coefficients_bytes());
+      d.weighting ? "; weighted positions" : "", kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map],
+      kFamilyNames[p.backward.reduce], kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks),
+      static_cast<long long>(p.tile_bytes), p.workspace_bytes, p.coefficients_bytes());
   return static_cast<size_t>(std::max(length, 0));
 }
 

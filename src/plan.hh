@@ -31,6 +31,13 @@ struct Workspace {
   double* renorm_d;
   double* scale;
   double* shift;
+  // Of desc.weighting: sums of weights and of their squares, [G][blocks] and [G], and the weights that lengths make,
+  // [G][N][S] of the arithmetic type.
+  double* block_weight;
+  double* block_square;
+  double* group_weight;
+  double* group_square;
+  void* weights;
 };
 
 struct Plan {
@@ -60,7 +67,11 @@ struct Plan {
   size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
   /// Doubles of a partials buffer, and of the messages of an exchange: a status before the partials of each rank, and
   /// once more for what this one sends.
-  int64_t partials_doubles() const { return desc.groups + 2 * all_channels(); }
+  int64_t partials_doubles() const { return desc.groups * (1 + has_squares()) + 2 * all_channels(); }
+  /// Whether a partials buffer ends in the sums of the weights' squares.
+  bool has_squares() const { return desc.weighting == BNORM_RELIABILITY_WEIGHTS; }
+  /// Groups that have weights of their own: blocks of channels share theirs.
+  int64_t weight_groups() const { return desc.channel_block ? 1 : desc.groups; }
   int64_t exchange_doubles(int64_t ranks) const {
     int64_t count;
     return __builtin_mul_overflow(ranks + 1, 1 + partials_doubles(), &count) ? INT64_MAX : count;

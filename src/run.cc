@@ -39,6 +39,7 @@ Run::Run(const Plan& p, Call& c, void* memory)
     w.saved_mean = static_cast<double*>(call.mean);
     w.saved_inv_std = static_cast<double*>(call.inv_std);
   }
+  weights = call.lengths ? w.weights : call.weights;
   bytes = bytes_per_channel = 0;
   for (int i = 0; i < kTensors; ++i) {
     if (!call.tensor[i]) continue;
@@ -46,6 +47,12 @@ Run::Run(const Plan& p, Call& c, void* memory)
     bytes += desc().groups * channels() * of_channel;
     bytes_per_channel = std::max(bytes_per_channel, of_channel);
   }
+}
+
+View Run::weights_of(int64_t g) const {
+  const int64_t from = weight_group(g) * desc().batch * order.spatial;
+  return {const_cast<void*>(advance(weights, from, plan.arithmetic_bytes())), order.spatial, 0, 1,
+          plan.arithmetic == 0 ? kF32 : kF64};
 }
 
 Tile Run::tile(const Piece& p, Family family, const Form& form) const {
@@ -68,14 +75,16 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   for (const Tensor i : {kResidual, kDy}) t.tensor[i] = read(i);
   for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
   t.tensor[kOther] = read(plan.other);
+  t.tensor[kWeights] = weights_of(p.g);
   void* coefficient[kCoefficients];
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
   t.stream = bytes >= kStreamedBytes;
-  t.mean = t.inv_std = t.first = t.second = nullptr;
+  t.mean = t.inv_std = t.count = t.first = t.second = nullptr;
   if (!w.first) return t;  // prepared inference needs no reductions
   t.mean = w.saved_mean + p.g * channels();
   t.inv_std = w.saved_inv_std + p.g * channels();
+  if (weights) t.count = w.block_weight + weight_group(p.g) * blocks();
   t.first = w.first + p.g * group_stride();
   t.second = w.second + p.g * group_stride();
   return t;

@@ -55,6 +55,7 @@ struct Run {
   Workspace w;
   int64_t bytes;              // traffic of all tensors together
   int64_t bytes_per_channel;  // of the widest tensor
+  const void* weights;        // those given, or room for those that lengths make; NULL: all count 1
 
   Run(const Plan& p, Call& c, void* memory);
 
@@ -62,7 +63,17 @@ struct Run {
   const KernelTable& table() const { return *plan.table; }
   int64_t channels() const { return desc().channels; }
   int64_t blocks() const { return block_count(order); }
-  double count() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
+  /// Positions of a group.
+  double positions() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
+  /// What a group counts, or a block of it: positions, or their weights.
+  double count(int64_t g) const { return weights ? w.group_weight[weight_group(g)] : positions(); }
+  double block_count_of(int64_t g, int64_t b) const {
+    return weights ? w.block_weight[weight_group(g) * blocks() + b] : static_cast<double>(block_length(order, b));
+  }
+  int64_t weight_groups() const { return plan.weight_groups(); }
+  int64_t weight_group(int64_t g) const { return desc().channel_block ? 0 : g; }
+  /// A group's weights as a tensor.
+  View weights_of(int64_t g) const;
   /// Whether the saved statistics of the workspace are the caller's arrays themselves.
   bool statistics_in_place() const { return call.mean && desc().stats_type == BNORM_F64 && !desc().from_output; }
 

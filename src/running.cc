@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "run.hh"
+#include "weights.hh"
 
 namespace bnorm {
 namespace {
@@ -18,8 +19,8 @@ struct Entries {
 Entries entries_of(const Plan& plan, const GroupMoments& m, int64_t g, int64_t c, int64_t channels) {
   Entries e;
   const int64_t at = g * m.stride + c;
-  plan.table->running_entry(m.count_of(g), plan.desc.biased_running_var != 0, m.mean + at, m.m2 + at, e.mean, e.var,
-                            channels);
+  plan.table->running_entry(variance_divisor(plan.desc, m.count_of(g), m.square_of(g)), m.mean + at, m.m2 + at, e.mean,
+                            e.var, channels);
   return e;
 }
 

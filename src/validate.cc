@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "arrays.hh"
 
@@ -91,16 +92,65 @@ bnorm_status check_renorm_limits(const bnorm_train_args& args, Call* call) {
   return BNORM_OK;
 }
 
+/// Finds the first of `count` weights that is none.
+template <class A>
+bnorm_status check_weight_values(const void* values, int64_t from, int64_t count, Call* call) {
+  const A* const weights = static_cast<const A*>(values) + from;
+  const auto is_weight = [](A w) { return w >= 0 && w <= std::numeric_limits<A>::max(); };
+  int64_t wrong = 0;  // without a way out of the loop it is vectorized
+  for (int64_t i = 0; i < count; ++i) wrong += !is_weight(weights[i]);
+  for (int64_t i = 0; wrong > 0 && i < count; ++i)
+    if (!is_weight(weights[i]))
+      return call->report.say(BNORM_INVALID_ARGUMENT, "weights[%" PRId64 "] = %g: must be finite and >= 0", from + i,
+                              static_cast<double>(weights[i]));
+  return BNORM_OK;
+}
+
+bnorm_status check_lengths(const int64_t* lengths, int64_t from, int64_t count, int64_t most, Call* call) {
+  for (int64_t i = from; i < from + count; ++i)
+    if (lengths[i] < 0 || lengths[i] > most)
+      return call->report.say(BNORM_INVALID_ARGUMENT, "lengths[%" PRId64 "] = %" PRId64 ": must be in [0, %" PRId64 "]",
+                              i, lengths[i], most);
+  return BNORM_OK;
+}
+
+/// Either weights or lengths, of the call's batch.
+bnorm_status check_weights(const Plan& plan, const void* weights, const int64_t* lengths, bool taken, Call* call,
+                           Arrays& arrays) {
+  const bnorm_desc& d = plan.desc;
+  taken = taken && d.weighting;
+  if (!taken && !weights && !lengths) return BNORM_OK;
+  const int64_t groups = plan.weight_groups(), last = groups == 0 ? 0 : (groups - 1) * d.batch + call->batch;
+  if (taken && weights && lengths)
+    return call->report.say(BNORM_INVALID_ARGUMENT, "lengths = %p: must be NULL where weights are given",
+                            static_cast<const void*>(lengths));
+  const auto need = taken ? Arrays::kOptional : Arrays::kAbsent, of_weights = lengths ? need : required_if(taken);
+  BNORM_CHECK(arrays.values("weights", weights, last * d.spatial, plan.arithmetic_bytes(), of_weights, false));
+  BNORM_CHECK(arrays.values("lengths", lengths, last, sizeof(int64_t), need, false));
+  call->weights = weights;
+  call->lengths = lengths;
+  const auto check_values = plan.arithmetic == 1 ? check_weight_values<double> : check_weight_values<float>;
+  for (int64_t g = 0; g < groups; ++g) {
+    if (weights) BNORM_CHECK(check_values(weights, g * d.batch * d.spatial, call->batch * d.spatial, call));
+    if (lengths) BNORM_CHECK(check_lengths(lengths, g * d.batch, call->batch, d.spatial, call));
+  }
+  return BNORM_OK;
+}
+
 /// A partials buffer; of one that is read the counts must make sense.
 bnorm_status check_partials(const Plan& plan, const char* name, const double* partials, bool writes, Call* call,
                             Arrays& arrays) {
   const int64_t groups = plan.desc.groups, count = plan.partials_doubles();
   BNORM_CHECK(arrays.values(name, partials, count, sizeof(double), Arrays::kRequired, writes));
-  for (int64_t g = 0; !writes && g < groups; ++g)
-    if (!std::isfinite(partials[g]) || partials[g] < 0)
-      return call->report.say(BNORM_INVALID_ARGUMENT, "%s[%" PRId64 "] = %g: a count must be finite and >= 0", name, g,
-                              partials[g]);
-  return BNORM_OK;
+  const auto check_counts = [&](int64_t from) {
+    for (int64_t i = from; !writes && i < from + groups; ++i)
+      if (!std::isfinite(partials[i]) || partials[i] < 0)
+        return call->report.say(BNORM_INVALID_ARGUMENT, "%s[%" PRId64 "] = %g: a count must be finite and >= 0", name,
+                                i, partials[i]);
+    return bnorm_status{BNORM_OK};
+  };
+  BNORM_CHECK(check_counts(0));
+  return plan.has_squares() ? check_counts(count - groups) : BNORM_OK;
 }
 
 bnorm_status check_coefficients(const Plan& plan, const void* coefficients, bool writes, Arrays& arrays) {
@@ -169,6 +219,7 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   if (plan.desc.renorm) BNORM_CHECK(check_renorm_limits(*args, call));
   const auto running = plan.desc.renorm && part != TrainPart::kMoments ? Arrays::kRequired : statistics;
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, running, true, call, arrays));
+  BNORM_CHECK(check_weights(plan, args->weights, args->lengths, reads_x, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
   return check_inverses(plan, args->scale, call);
@@ -210,6 +261,7 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   call->dshift = args->dshift;
   BNORM_CHECK(arrays.values("dscale", args->dscale, count, bytes, output, true));
   BNORM_CHECK(arrays.values("dshift", args->dshift, count, bytes, output, true));
+  BNORM_CHECK(check_weights(plan, args->weights, args->lengths, true, call, arrays));
   if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
   return check_inverses(plan, args->scale, call);
@@ -249,7 +301,7 @@ bnorm_status check_merge(const bnorm_plan* handle, int64_t n, const double* cons
   BNORM_CHECK(check_range("n", n, 1, INT64_MAX, report));
   if (!parts) return report.say(BNORM_INVALID_ARGUMENT, "parts = NULL: must be given");
   const Plan& plan = handle->plan;
-  const int64_t count = plan.desc.groups + 2 * plan.desc.groups * plan.desc.channels;
+  const int64_t count = plan.partials_doubles();
   for (int64_t i = 0; i < n; ++i) {
     Call call;
     call.report = report;

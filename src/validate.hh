@@ -23,6 +23,8 @@ struct Call {
   double renorm_r_max = 1, renorm_d_max = 0;
   void* renorm_r = nullptr;
   void* renorm_d = nullptr;
+  const void* weights = nullptr;  // these or lengths, if desc.weighting
+  const int64_t* lengths = nullptr;
   void* workspace = nullptr;  // NULL: to be allocated
   const bnorm_executor* executor = nullptr;
   const bnorm_exchange* exchange = nullptr;  // set as soon as it is found valid: others may be waiting

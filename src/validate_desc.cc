@@ -59,7 +59,7 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("guard", d.guard, 0, 1, report));
   BNORM_CHECK(check_range("renorm", d.renorm, 0, 1, report));
   BNORM_CHECK(check_range("from_output", d.from_output, 0, 1, report));
-  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
+  BNORM_CHECK(check_range("weighting", d.weighting, BNORM_UNWEIGHTED, BNORM_RELIABILITY_WEIGHTS, report));
   if (d.from_output && d.residual_added)
     return report.say(BNORM_INVALID_ARGUMENT, "from_output = 1: must be 0 with residual_added = 1, which y holds too");
   if (d.from_output && d.activation != BNORM_IDENTITY && d.activation != BNORM_LEAKY_RELU)

@@ -21,7 +21,9 @@
 // 4 w of M2 and 5 w of delta^2; 1 / M and the product round once each; a wrong mean enters delta: E_var = w ((3 A + 9)
 // (4 D^2 + R^2) + (36 L + 5) D^2) + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), half a w of that
 // sum, w each of the last step of Newton and its sum: 4 w with those of var, then t. Running: difference, product, sum
-// in f64, then p, as often as there are updates.
+// in f64, then p, as often as there are updates. Weights: one product more; the counts of blocks and of all have A + 3
+// L
+// + 4 w at most (count_roundoffs), which act on their means and on the ratios that weigh them: as many on A.
 //
 // Gradient sums: chains as above, L levels, G groups: dshift (A + L + G) w of sum |dz|, dscale 4 w more of
 // sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where z
@@ -132,6 +134,26 @@ inline Real tree_levels(int64_t count) {
   Real levels = 0;
   for (int64_t blocks = count / 512 + 1; blocks > 1; blocks = (blocks + 1) / 2) ++levels;
   return levels;
+}
+
+/// Roundoffs of f64 by which the counts of weights may be off, and ratios of theirs that weigh blocks.
+inline Real count_roundoffs(const Problem& p) {
+  if (p.config().weights == Weights::kNone) return 0;
+  return additions(p.shape().s) + 3 * tree_levels(p.shape().count()) + 4;
+}
+
+struct Count {
+  Real count = 0, square = 0;
+};
+
+/// Of a group: M, and the sum of the squares of weights.
+inline Count count_of(const Problem& p, int64_t g) {
+  Count r;
+  p.each_counted(g, 0, [&](size_t, double w) {
+    r.count += static_cast<Real>(w);
+    r.square += static_cast<Real>(w) * static_cast<Real>(w);
+  });
+  return r;
 }
 
 }  // namespace bnorm_tests

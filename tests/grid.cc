@@ -80,7 +80,12 @@ enum Factor : size_t {
   kFFrozen,
   kFBiased,
   kFWorkspace,
+  kFWeights,
 };
+
+// Most calls have none.
+constexpr Weights kWeightings[] = {Weights::kNone, Weights::kNone, Weights::kFrequency, Weights::kReliability,
+                                   Weights::kLengths};
 
 }  // namespace
 
@@ -102,7 +107,8 @@ std::vector<size_t> grid_levels() {
           2,
           2,
           2,
-          2};
+          2,
+          std::size(kWeightings)};
 }
 
 GridCase grid_case(const Row& row, size_t number) {
@@ -134,6 +140,7 @@ GridCase grid_case(const Row& row, size_t number) {
   c.frozen = row[kFFrozen] != 0;
   c.biased = row[kFBiased] != 0;
   c.give_workspace = row[kFWorkspace] != 0;
+  c.weights = kWeightings[row[kFWeights]];
   c.seed = number + 1;
   return r;
 }

@@ -73,7 +73,7 @@ static void bnorm_desc_layout(void) {
   FIELD(bnorm_desc, average_factor, 320);
   FIELD(bnorm_desc, allocator, 328);
   FIELD(bnorm_desc, from_output, 336);
-  FIELD(bnorm_desc, reserved, 340);
+  FIELD(bnorm_desc, weighting, 340);
 }
 
 static void bnorm_executor_layout(void) {
@@ -113,7 +113,7 @@ static void bnorm_infer_args_layout(void) {
 }
 
 static void bnorm_train_args_layout(void) {
-  STRUCT(bnorm_train_args, 168);
+  STRUCT(bnorm_train_args, 184);
   FIELD(bnorm_train_args, struct_size, 0);
   FIELD(bnorm_train_args, reserved, 4);
   FIELD(bnorm_train_args, batch, 8);
@@ -136,10 +136,12 @@ static void bnorm_train_args_layout(void) {
   FIELD(bnorm_train_args, renorm_d_max, 144);
   FIELD(bnorm_train_args, renorm_r, 152);
   FIELD(bnorm_train_args, renorm_d, 160);
+  FIELD(bnorm_train_args, weights, 168);
+  FIELD(bnorm_train_args, lengths, 176);
 }
 
 static void bnorm_backward_args_layout(void) {
-  STRUCT(bnorm_backward_args, 184);
+  STRUCT(bnorm_backward_args, 200);
   FIELD(bnorm_backward_args, struct_size, 0);
   FIELD(bnorm_backward_args, reserved, 4);
   FIELD(bnorm_backward_args, batch, 8);
@@ -164,6 +166,8 @@ static void bnorm_backward_args_layout(void) {
   FIELD(bnorm_backward_args, exchange, 160);
   FIELD(bnorm_backward_args, renorm_r, 168);
   FIELD(bnorm_backward_args, renorm_d, 176);
+  FIELD(bnorm_backward_args, weights, 184);
+  FIELD(bnorm_backward_args, lengths, 192);
 }
 
 static void bnorm_prepare_args_layout(void) {

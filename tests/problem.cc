@@ -68,6 +68,7 @@ std::string compare(const char* name, const std::vector<double>& a, const std::v
 std::string describe(const Case& c) {
   static const char* const layouts[] = {"planar", "channels_last", "slices", "permuted", "reversed", "mixed"};
   static const char* const types[] = {"default", "f32", "f64", "bf16", "f16"};
+  static const char* const weights[] = {"none", "ones", "frequency", "reliability", "lengths"};
   std::ostringstream t;
   t << "G " << c.shape.g << " N " << c.shape.n << " C " << c.shape.c << " S " << c.shape.s << " batch " << c.batch
     << ' ' << layouts[static_cast<int>(c.layout)] << " data " << types[c.data] << " output " << types[c.output]
@@ -75,7 +76,7 @@ std::string describe(const Case& c) {
     << c.residual << " in_place " << c.in_place << " per_group " << c.params_per_group << " frozen " << c.frozen
     << " biased " << c.biased << " mode " << c.mode << " nulls " << c.nulls << " misalignment " << c.misalignment
     << " placement " << static_cast<int>(c.placement) << " workspace " << c.give_workspace << " mu " << c.mu << " far "
-    << c.far << " seed " << c.seed;
+    << c.far << " weights " << weights[static_cast<int>(c.weights)] << " seed " << c.seed;
   return t.str();
 }
 
@@ -123,7 +124,10 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
   desc_.guard = c.guard;
   desc_.epsilon = c.epsilon;
   desc_.average_factor = c.average_factor;
+  if (c.weights != Weights::kNone)
+    desc_.weighting = c.weights == Weights::kReliability ? BNORM_RELIABILITY_WEIGHTS : BNORM_FREQUENCY_WEIGHTS;
   make_inputs();
+  make_weights();
   make_saved_statistics();
   make_forward_output();
 }
@@ -152,18 +156,37 @@ void Problem::make_inputs() {
   for (double& v : inputs_.running_var) v = rounded(case_.param, (std::fabs(v) + 0.25) * case_.sigma * case_.sigma);
 }
 
+/// x that don't count lie far from the others, so that they would be noticed.
+void Problem::make_weights() {
+  if (case_.weights == Weights::kNone) return;
+  Random random(case_.seed + 1000);
+  for (int64_t sample = 0; sample < shape_.g * shape_.n; ++sample) {
+    const int64_t length = static_cast<int64_t>(random.below(static_cast<uint64_t>(shape_.s + 1)));
+    if (case_.weights == Weights::kLengths) inputs_.lengths.push_back(length);
+    for (int64_t s = 0; s < shape_.s; ++s) {
+      const double fraction = random.fraction();
+      double w = fraction < -1 ? 0 : rounded(BNORM_F32, 0.7 * (1.25 + fraction));
+      if (case_.weights == Weights::kOnes) w = 1;
+      if (case_.weights == Weights::kLengths) w = s < length ? 1 : 0;
+      inputs_.weights.push_back(w);
+      for (int64_t c = 0; w == 0 && c < shape_.c; ++c) {
+        double& x = inputs_.x[index(sample / shape_.n, sample % shape_.n, c, s)];
+        x = rounded(case_.data, x + 10 * case_.sigma);
+      }
+    }
+  }
+}
+
 void Problem::make_saved_statistics() {
   for (int64_t g = 0; g < shape_.g; ++g)
     for (int64_t c = 0; c < shape_.c; ++c) {
-      const double count = static_cast<double>(shape_.count());
-      double mean = 0, var = 0;
-      for (int64_t n = 0; n < shape_.n; ++n)
-        for (int64_t s = 0; s < shape_.s; ++s) mean += inputs_.x[index(g, n, c, s)] / count;
-      for (int64_t n = 0; n < shape_.n; ++n)
-        for (int64_t s = 0; s < shape_.s; ++s) {
-          const double d = inputs_.x[index(g, n, c, s)] - mean;
-          var += d * d / count;
-        }
+      double count = 0, mean = 0, var = 0;
+      each_counted(g, c, [&](size_t, double w) { count += w; });
+      each_counted(g, c, [&](size_t i, double w) { mean += inputs_.x[i] * w / count; });
+      each_counted(g, c, [&](size_t i, double w) {
+        const double d = inputs_.x[i] - mean;
+        var += w * d * d / count;
+      });
       const double sum = var + case_.epsilon;
       inputs_.mean.push_back(rounded(case_.stats, mean));
       inputs_.inv_std.push_back(rounded(case_.stats, sum == 0 ? 0 : 1 / std::sqrt(sum)));

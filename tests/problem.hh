@@ -40,6 +40,9 @@ enum class Values {
   kIntegers  // small dyadic fractions made by integer arithmetic: the same on every machine and libm
 };
 
+/// Weights of positions. Of kOnes they are all 1, of the next two random, a quarter of them 0.
+enum class Weights { kNone, kOnes, kFrequency, kReliability, kLengths };
+
 struct Case {
   Shape shape;         // n: the plan's batch
   int64_t batch = -1;  // of the call; -1: the plan's
@@ -54,6 +57,7 @@ struct Case {
   size_t misalignment = 0;  // elements
   Placement placement = Placement::kHeap;
   Values values = Values::kNormal;
+  Weights weights = Weights::kNone;
   double mu = 0, sigma = 1, epsilon = 1e-5, average_factor = 0.1;
   double far = 0;  // added to x in every third channel: beside others, sums around a pivot
   uint64_t seed = 1;
@@ -83,6 +87,8 @@ struct Inputs {
   std::vector<double> x, residual, dy, y;
   std::vector<double> scale, shift, running_mean, running_var;
   std::vector<double> mean, inv_std;  // for backward: of x, rounded to stats_type
+  std::vector<double> weights;        // [g][n][s], those that lengths make too
+  std::vector<int64_t> lengths;       // [g][n]
 };
 
 struct Outputs {
@@ -114,6 +120,16 @@ class Problem {
   size_t index(int64_t g, int64_t n, int64_t c, int64_t s) const {
     return static_cast<size_t>(((g * shape_.n + n) * shape_.c + c) * shape_.s + s);
   }
+  double weight(int64_t g, int64_t n, int64_t s) const {
+    return inputs_.weights.empty() ? 1 : inputs_.weights[static_cast<size_t>((g * shape_.n + n) * shape_.s + s)];
+  }
+  /// Calls visit(i, weight) for the positions of a group and channel that have a weight.
+  template <class Visit>
+  void each_counted(int64_t g, int64_t c, Visit visit) const {
+    for (int64_t n = 0; n < shape_.n; ++n)
+      for (int64_t s = 0; s < shape_.s; ++s)
+        if (const double w = weight(g, n, s); w > 0) visit(index(g, n, c, s), w);
+  }
 
   /// Runs one operation with the ISA of the moment on fresh buffers, and fails the current test if the call does not
   /// return OK (NONFINITE with a guard) or has touched anything but its outputs.
@@ -121,6 +137,7 @@ class Problem {
 
  private:
   void make_inputs();
+  void make_weights();
   void make_saved_statistics();
   void make_forward_output();
 

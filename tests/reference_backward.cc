@@ -23,11 +23,12 @@ class Backward {
   Expected expect() {
     for (int64_t g = 0; g < k_.g; ++g)
       for (int64_t c = 0; c < k_.c; ++c) sums_.push_back(sums(g, c));
+    for (int64_t g = 0; g < k_.g; ++g) counts_.push_back(count_of(p_, g).count);
     Expected r;
     for (int64_t g = 0; g < k_.g; ++g)
       for (int64_t n = 0; n < k_.n; ++n)
         for (int64_t c = 0; c < k_.c; ++c)
-          for (int64_t s = 0; s < k_.s; ++s) add_element(r, g, c, p_.index(g, n, c, s));
+          for (int64_t s = 0; s < k_.s; ++s) add_element(r, g, c, p_.index(g, n, c, s), p_.weight(g, n, s));
     if (!p_.config().residual || !p_.has(kNoDresidual)) r.dresidual = {};
     if (!p_.has(kNoDx)) r.dx = {};
     add_parameters(r);
@@ -68,25 +69,23 @@ class Backward {
     const bool raw = is_raw(p_.config().data, s.mean, s.inv_std);
     Sums r;
     Real size = 0, size_x = 0;
-    for (int64_t n = 0; n < k_.n; ++n)
-      for (int64_t position = 0; position < k_.s; ++position) {
-        const size_t i = p_.index(g, n, c, position);
-        const Gradient dz = gradient(s, a, i);
-        const Real d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
-        r.dz += dz.dz;
-        r.dz_x += dz.dz * d;
-        size += std::fabs(dz.dz);
-        size_x += raw ? std::fabs(dz.dz) * (std::fabs(d + s.mean) + std::fabs(s.mean)) : std::fabs(dz.dz * d);
-        r.dz_error += dz.doubt;
-        r.dz_x_error += dz.doubt * std::fabs(d);
-      }
+    p_.each_counted(g, c, [&](size_t i, double) {
+      const Gradient dz = gradient(s, a, i);
+      const Real d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
+      r.dz += dz.dz;
+      r.dz_x += dz.dz * d;
+      size += std::fabs(dz.dz);
+      size_x += raw ? std::fabs(dz.dz) * (std::fabs(d + s.mean) + std::fabs(s.mean)) : std::fabs(dz.dz * d);
+      r.dz_error += dz.doubt;
+      r.dz_x_error += dz.doubt * std::fabs(d);
+    });
     const Real chain = additions(k_.s) + tree_levels(k_.count());
     r.dz_error += kSecondOrder * chain * kF64 * size;
     r.dz_x_error += kSecondOrder * (chain + 2) * kF64 * size_x;
     return r;
   }
 
-  void add_element(Expected& r, int64_t g, int64_t c, size_t i) const {
+  void add_element(Expected& r, int64_t g, int64_t c, size_t i, Real weight) const {
     const Statistics s = statistics(g, c);
     const Affine a = affine(p_, g, c);
     const Gradient dz = gradient(s, a, i);
@@ -94,15 +93,16 @@ class Backward {
     r.dresidual.add(dz.dz, p_.config().activation == BNORM_IDENTITY ? 0 : stored + e_.tiny_y);
     const Real gain = a.scale * s.inv_std, u = e_.u;
     Real dx = dz.dz * gain, bound = std::fabs(dx) * (s.gain_error + u) + dz.doubt * std::fabs(gain);
-    if (!p_.config().frozen) {
+    if (!p_.config().frozen && weight > 0) {
       const Sums& sum = sums_[static_cast<size_t>(g * k_.c + c)];
-      const Real count = static_cast<Real>(k_.count()), d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
+      const Real count = counts_[static_cast<size_t>(g)] / weight, d = static_cast<Real>(p_.inputs().x[i]) - s.mean;
+      const Real counts = count_roundoffs(p_) * kF64;
       const Real rest = u * std::fabs(s.mean), steep = gain * s.inv_std * s.inv_std / count;
       const Real slope = std::fabs(steep * sum.dz_x), level = std::fabs(gain * sum.dz / count);
       const Real inner = -d * steep * sum.dz_x - gain * sum.dz / count;
-      bound += std::fabs(d) * slope * (s.gain_error + u + 5 * kF64) + (std::fabs(d) + rest) * slope * 2 * u;
-      bound += level * (s.gain_error + 4 * kF64) + rest * slope * 2 * kF64 + (level + rest * slope) * u;
-      bound += u * std::fabs(inner);
+      bound += std::fabs(d) * slope * (s.gain_error + u + 5 * kF64 + counts) + (std::fabs(d) + rest) * slope * 2 * u;
+      bound += level * (s.gain_error + 4 * kF64 + counts) + rest * slope * 2 * kF64 + (level + rest * slope) * u;
+      bound += (p_.config().weights == Weights::kNone ? 1 : 2) * u * std::fabs(inner);
       bound += std::fabs(gain) * sum.dz_error / count + std::fabs(steep * d) * sum.dz_x_error;
       dx += inner;
       bound += u * std::fabs(dx);
@@ -142,6 +142,7 @@ class Backward {
   Roundoffs e_;
   Activation f_;
   std::vector<Sums> sums_;
+  std::vector<Real> counts_;
 };
 
 }  // namespace

@@ -34,25 +34,26 @@ void add_outputs(const Problem& p, StatisticsOf statistics_of, Bounded& y) {
 }
 
 struct Moments {
+  Count count;
   Real mean = 0, var = 0, mean_error = 0, var_error = 0;
 };
 
 Moments moments(const Problem& p, int64_t g, int64_t c) {
   const Shape& k = p.shape();
   Moments m;
-  const Real count = static_cast<Real>(k.count()), levels = tree_levels(k.count());
-  const Real chain = additions(k.s) + 2, square = 3 * additions(k.s) + 9;
-  if (k.count() == 0) return m;
+  m.count = count_of(p, g);
+  const Real count = m.count.count, levels = tree_levels(k.count());
+  const Real chain = additions(k.s) + 2 + count_roundoffs(p), square = 3 * (additions(k.s) + 3 + count_roundoffs(p));
+  if (count == 0) return m;
   const auto each = [&](auto visit) {
-    for (int64_t n = 0; n < k.n; ++n)
-      for (int64_t s = 0; s < k.s; ++s) visit(static_cast<Real>(p.inputs().x[p.index(g, n, c, s)]));
+    p.each_counted(g, c, [&](size_t i, double w) { visit(static_cast<Real>(p.inputs().x[i]), static_cast<Real>(w)); });
   };
   Real sum = 0, squares = 0, rest = 0, reach = 0;
-  each([&](Real x) { sum += x; });
+  each([&](Real x, Real w) { sum += w * x; });
   m.mean = sum / count;
-  each([&](Real x) {
-    rest += x - m.mean;
-    squares += (x - m.mean) * (x - m.mean);
+  each([&](Real x, Real w) {
+    rest += w * (x - m.mean);
+    squares += w * (x - m.mean) * (x - m.mean);
     reach = std::max(reach, std::fabs(x - m.mean));
   });
   m.var = (squares - rest * rest / count) / count;
@@ -69,7 +70,7 @@ Statistics saved_statistics(const Problem& p, const Moments& m) {
   const Roundoffs e = roundoffs(p.config());
   Statistics s;
   s.gain_error = kF64 + e.u;
-  if (p.shape().count() == 0) return s;
+  if (m.count.count == 0) return s;
   const Real epsilon = p.config().epsilon, low = m.var + epsilon - m.var_error;
   s.mean = m.mean;
   s.mean_error = m.mean_error + e.t * (std::fabs(m.mean) + m.mean_error);
@@ -109,18 +110,22 @@ RunningUpdate update(const Problem& p, Real old, const std::vector<Real>& batch,
 void add_running(const Problem& p, const std::vector<Moments>& all, Expected& expected) {
   const Shape& k = p.shape();
   const Roundoffs e = roundoffs(p.config());
-  const Real count = static_cast<Real>(k.count());
-  const Real correction = p.config().biased || count < 2 ? 1 : count / (count - 1);
+  const auto correction_of = [&](const Count& n) -> Real {
+    const Real one = p.config().weights == Weights::kReliability ? n.square / n.count : 1;
+    return p.config().biased || n.count < 2 * one ? 1 : n.count / (n.count - one);
+  };
   const int64_t sets = p.config().mode == BNORM_RUNNING_PER_GROUP ? k.g : 1;
   for (int64_t set = 0; set < sets; ++set)
     for (int64_t c = 0; c < k.c; ++c) {
       std::vector<Real> mean, mean_error, var, var_error;
-      for (int64_t g = sets > 1 ? set : 0; k.count() > 0 && g < (sets > 1 ? set + 1 : k.g); ++g) {
+      for (int64_t g = sets > 1 ? set : 0; g < (sets > 1 ? set + 1 : k.g); ++g) {
         const Moments& m = all[static_cast<size_t>(g * k.c + c)];
+        if (m.count.count == 0) continue;
+        const Real correction = correction_of(m.count);
         mean.push_back(m.mean);
         mean_error.push_back(m.mean_error);
         var.push_back(m.var * correction);
-        var_error.push_back((m.var_error + 3 * kF64 * m.var) * correction);
+        var_error.push_back((m.var_error + (3 + 4 * count_roundoffs(p)) * kF64 * m.var) * correction);
       }
       const size_t i = static_cast<size_t>(set * k.c + c);
       const auto add = [&](Bounded& to, double old, const std::vector<Real>& batch, const std::vector<Real>& errors) {

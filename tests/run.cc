@@ -2,6 +2,7 @@
 // Runs the operations of a problem: lays out buffers, fills argument structs, checks that only outputs were written.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -54,6 +55,7 @@ class Call {
     a.y = y();
     a.shift = data(shift_);
     fill_statistics(a);
+    fill_weights(a);
     out.status = finish(bnorm_train(plan_.get(), &a), k_.guard);
     out.y = forward_output();
     read_statistics(out);
@@ -66,6 +68,7 @@ class Call {
     double* const buffer = static_cast<double*>(moments.data());
     bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
     fill_call(a);
+    fill_weights(a);
     a.x = data(x_);
     finish(bnorm_moments(plan_.get(), &a, buffer));
     const double* const all[] = {buffer};
@@ -149,7 +152,7 @@ class Call {
 
   bnorm_status finish(bnorm_status status, bool guard = false) {
     INFO(describe(k_));
-    INFO(bnorm_last_error());
+    INFO(std::string(bnorm_last_error()));
     if (status != BNORM_NONFINITE || !guard) REQUIRE(status == BNORM_OK);
     return status;
   }
@@ -211,6 +214,7 @@ class Call {
       make_array(inv_std_, k_.stats, p_.inputs().inv_std);
     }
     fill_common(a);
+    fill_weights(a);
     a.y = data(y_);
     a.residual = data(residual_);
     a.dy = data(dy_);
@@ -248,6 +252,27 @@ class Call {
     fill_call(a);
     a.x = data(x_);
     a.scale = data(scale_);
+  }
+  /// What lies between the weights of two groups is not to be read.
+  template <class Args>
+  void fill_weights(Args& a) {
+    const Inputs& in = p_.inputs();
+    if (in.weights.empty()) return;
+    const size_t groups = static_cast<size_t>(k_.shape.g),
+                 of_sample = in.lengths.empty() ? static_cast<size_t>(k_.shape.s) : 1;
+    const size_t given = static_cast<size_t>(p_.shape().n) * of_sample,
+                 planned = static_cast<size_t>(k_.shape.n) * of_sample;
+    const size_t count = (groups - 1) * planned + given;
+    if (in.lengths.empty()) {
+      std::vector<double> values(count, std::nan(""));
+      for (size_t i = 0; i < in.weights.size(); ++i) values[i / given * planned + i % given] = in.weights[i];
+      make_array(weights_, k_.data == BNORM_F64 ? BNORM_F64 : BNORM_F32, values);
+    } else {
+      lengths_.assign(count, -1);
+      for (size_t i = 0; i < in.lengths.size(); ++i) lengths_[i / given * planned + i % given] = in.lengths[i];
+      a.lengths = lengths_.data();
+    }
+    a.weights = data(weights_);
   }
   void fill_statistics(bnorm_train_args& a) {
     a.mean = data(mean_);
@@ -288,7 +313,8 @@ class Call {
   bnorm_error error_ = BNORM_ERROR_INIT;
   std::optional<Memory> workspace_;
   std::optional<Tensor> x_, y_, residual_, dx_, dy_, dresidual_;
-  std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_;
+  std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_, weights_;
+  std::vector<int64_t> lengths_;
 };
 
 }  // namespace

@@ -99,7 +99,7 @@ const Rule kRules[] = {
     {[](bnorm_desc& d) { d.activation = BNORM_ELU, d.elu_alpha = -0.5; }, BNORM_INVALID_ARGUMENT, "elu_alpha", "-0.5"},
     {[](bnorm_desc& d) { d.activation = BNORM_ELU, d.elu_alpha = std::nan(""); }, BNORM_INVALID_ARGUMENT, "elu_alpha",
      "nan"},
-    {[](bnorm_desc& d) { d.reserved = 1; }, BNORM_INVALID_ARGUMENT, "reserved", "1"},
+    {[](bnorm_desc& d) { d.weighting = 3; }, BNORM_INVALID_ARGUMENT, "weighting", "3"},
     {[](bnorm_desc& d) { d.from_output = 2; }, BNORM_INVALID_ARGUMENT, "from_output", "2"},
     {[](bnorm_desc& d) { d.from_output = d.residual_added = 1; }, BNORM_INVALID_ARGUMENT, "from_output", "residual"},
     {[](bnorm_desc& d) { d.from_output = 1, d.activation = BNORM_RELU; }, BNORM_UNSUPPORTED, "activation", "1"},

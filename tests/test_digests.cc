@@ -87,6 +87,13 @@ std::map<std::string, Case> cases() {
       c.sigma = 3;
       r[std::string("1x9x20x49-") + types[data] + "-activation" + std::to_string(a)] = c;
     }
+  for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+    for (const Shape& shape : {Shape{2, 33, 17, 4}, Shape{1, 65, 16, 16}, Shape{1, 1100, 5, 1}})
+      for (const Weights weights : {Weights::kFrequency, Weights::kReliability, Weights::kLengths}) {
+        Case c = case_of(shape, data, true, r.size());
+        c.weights = weights;
+        r[size_of_shape(shape) + '-' + types[data] + "-weights" + std::to_string(static_cast<int>(weights))] = c;
+      }
   return r;
 }
 

@@ -24,6 +24,8 @@
  *   batch statistics:   dx = scale * inv_std * (dz - (dshift + (x - mean) * inv_std * dscale) / M)
  *   frozen statistics:  dx = scale * inv_std * dz                                       dresidual = dz
  *   var + epsilon = 0 gives inv_std = 0.
+ *   With weights w of positions (bnorm_desc.weighting): M = sum(w), mean = sum(w * x) / M,
+ *   var = sum(w * (x - mean)^2) / M, dx = scale * inv_std * (dz - w * (dshift + (x - mean) * inv_std * dscale) / M).
  *   renormalized:       (x - mean) * inv_std * r + d in place of (x - mean) * inv_std (bnorm_desc.renorm)
  *
  * Rules that hold for every function, unless it says otherwise
@@ -183,6 +185,16 @@ enum {
   BNORM_RUNNING_MEAN = 3        /**< running_* are [C], one update with the average over the groups that have values */
 };
 
+/** Weights of positions in statistics: bnorm_train and bnorm_backward then take `weights` or `lengths`. The two kinds
+ *  differ in the variance that enters running_var, M2 = sum(w * (x - mean)^2) over what is unbiased for each. */
+typedef int32_t bnorm_weighting;
+enum {
+  BNORM_UNWEIGHTED = 0,
+  BNORM_FREQUENCY_WEIGHTS = 1,  /**< how often a position counts; masks: M2 / (M - 1) for M >= 2, else M2 / M */
+  BNORM_RELIABILITY_WEIGHTS = 2 /**< how much it is relied on, in any unit: with q = sum(w^2) / M, M2 / (M - q) for
+                                     M >= 2 * q, else M2 / M */
+};
+
 /** Element strides of one tensor [G][N][C][S]. All zero: packed planar in that order (NCHW). A stride is an element
  *  count and may be negative; an output may not overlap itself: sorted by size, each stride covers the axes below. */
 typedef struct bnorm_strides {
@@ -239,7 +251,7 @@ typedef struct bnorm_desc {
   const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
   int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
                             needs BNORM_IDENTITY or BNORM_LEAKY_RELU, and no residual */
-  int32_t reserved;    /**< 0 */
+  bnorm_weighting weighting;
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
  * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
@@ -297,7 +309,8 @@ BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEP
 /** Bytes of a coefficients buffer (bnorm_prepare), a multiple of sizeof(double); 0 for NULL. Contents mean nothing
  *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
-/** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C; 0 for NULL. */
+/** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights; 0 for
+ *  NULL. */
 BNORM_API size_t bnorm_plan_partials_count(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Writes a NUL-terminated text of what was chosen and why into `buffer`, cut to `bytes`. Returns the length of the
  *  whole text without NUL (as snprintf); `buffer` may be NULL if bytes is 0. 0 for a NULL plan. */
@@ -327,7 +340,8 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
  *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
  *
  *  All ranks make the same calls in the same order, with plans equal in groups, channels and types. One message each
- *  way in a call: a status, and counts, means and M2 (or gradient sums) in f64, 8 * (1 + G + 2*G*C) bytes a rank. They
+ *  way in a call: a status and a partials buffer (counts, means and M2, or gradient sums), all f64: 8 bytes for each of
+ *  1 + bnorm_plan_partials_count numbers a rank. They
  *  are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one
  *  process on the joined batch where that function promises it.
  *
@@ -348,7 +362,8 @@ typedef struct bnorm_exchange {
 #define BNORM_EXCHANGE_INIT \
   { (uint32_t)sizeof(bnorm_exchange), 1, NULL, NULL, NULL, 0 }
 
-/** Doubles that an exchange over so many ranks needs: (ranks + 1) * (1 + G + 2*G*C); 0 for NULL or ranks < 1. */
+/** Doubles that an exchange over so many ranks needs: (ranks + 1) * (1 + bnorm_plan_partials_count); 0 for NULL or
+ *  ranks < 1. */
 BNORM_API size_t bnorm_plan_exchange_count(const bnorm_plan* plan, int32_t ranks) BNORM_NOEXCEPT;
 
 /** `batch` of the arguments below: the plan's own batch (INIT sets it). Any other value is literal: 0 is empty. */
@@ -414,11 +429,14 @@ typedef struct bnorm_train_args {
   double renorm_d_max;            /**< likewise: >= 0; INIT sets 0: batch normalization until told otherwise */
   void* renorm_r;                 /**< [G][C] of stats_type, out, for bnorm_backward; NULL: not saved, or no renorm */
   void* renorm_d;                 /**< likewise; both or neither */
+  const void* weights;    /**< of desc.weighting, [G][N][S] without gaps, N the plan's (channel_block: [N][S]), for all
+                               channels: f32, of F64 data f64; finite, >= 0. Either these or lengths, else NULL */
+  const int64_t* lengths; /**< [G][N], each in [0, S]: weight 1 for the first so many positions of a sample, 0 behind */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
     (uint32_t)sizeof(bnorm_train_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL, 1.0, 0.0, NULL, NULL                                         \
+        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL, 1.0, 0.0, NULL, NULL, NULL, NULL                             \
   }
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
@@ -432,6 +450,9 @@ typedef struct bnorm_train_args {
  *    sum(dz * ((x - mean) * inv_std * r + d)).
  *  Groups that share running statistics all take those from before the call. The running update is the usual one, of
  *  the variance (the paper's averages sigma).
+ *  desc.weighting: positions of weight 0 (padding) enter no sum, whatever they hold, NaN too; y is normalized there as
+ *  anywhere. Weights of 1 give the bits of no weights. No weight above 0: as M = 0, with y = activation(shift +
+ *  residual) where x is finite.
  *  Numerics: mean and variance in f64 (f32 and bf16 data), blocked and merged by Chan, Golub and LeVeque (1979). */
 BNORM_API bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) BNORM_NOEXCEPT;
 
@@ -465,11 +486,13 @@ typedef struct bnorm_backward_args {
                                        same on every rank; NULL: this batch alone */
   const void* renorm_r;           /**< [G][C] stats_type, saved by bnorm_train; required if desc.renorm, else NULL */
   const void* renorm_d;
+  const void* weights; /**< as in the forward call */
+  const int64_t* lengths;
 } bnorm_backward_args;
 #define BNORM_BACKWARD_ARGS_INIT                                                                                      \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL                                           \
+        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL                               \
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
@@ -479,6 +502,8 @@ typedef struct bnorm_backward_args {
  *  inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of z: x-hat is wrong by up to
  *  roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left of it. The second sum of
  *  bnorm_backward_sums is sum(dz * (z - shift)).
+ *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
+ *  dy = 0 there, and all gradients are exact. Statistics may be frozen: dscale and dshift then leave them out too.
  *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
 
@@ -534,10 +559,11 @@ BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_norma
  *   bnorm_backward_sums -> bnorm_sums_merge -> bnorm_backward_apply
  * gives the bits of bnorm_train and bnorm_backward. A partials buffer is one flat run of bnorm_plan_partials_count
  * doubles, ready to send: count[G], then two arrays [G][C]. Moments: mean and M2 = sum((x - mean)^2). Gradient sums:
- * sum(dz) and sum(dz * (x - mean)). Counts that are read must be finite and >= 0. */
+ * sum(dz) and sum(dz * (x - mean)). With weights, counts are their sums, and M2 is weighted; of reliability weights
+ * sum(w^2) comes last, [G]. Counts and these must be finite and >= 0 where they are read. */
 
-/** Moments of a batch. Reads batch, x, workspace, executor and error of `args`; the other fields must be as INIT sets
- *  them (for all parts: `exchange` too). @param moments  out, partials buffer */
+/** Moments of a batch. Reads batch, x, weights, lengths, workspace, executor and error of `args`; the other fields must
+ *  be as INIT sets them (for all parts: `exchange` too). @param moments  out, partials buffer */
 BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_args* args,
                                      double* moments) BNORM_NOEXCEPT;
 
@@ -550,8 +576,8 @@ BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, co
                                            double* merged, bnorm_error* error) BNORM_NOEXCEPT;
 
 /** Statistics from moments: writes mean and inv_std (and renorm_*), updates running_*. Reads mean, inv_std, running_*,
- *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale and
- *  shift NULL. */
+ *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale,
+ *  shift, weights and lengths NULL. */
 BNORM_API bnorm_status bnorm_moments_finalize(const bnorm_plan* plan, const double* moments,
                                               const bnorm_train_args* args) BNORM_NOEXCEPT;
 

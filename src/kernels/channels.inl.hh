@@ -62,9 +62,8 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
   }
 }
 
-static void running_entry(double count, bool biased, const double* mean, const double* m2,
-                          double* __restrict entry_mean, double* __restrict entry_var, int64_t channels) {
-  const double divisor = !biased && count >= 2 ? count - 1 : count;
+static void running_entry(double divisor, const double* mean, const double* m2, double* __restrict entry_mean,
+                          double* __restrict entry_var, int64_t channels) {
   for (int64_t c = 0; c < channels; ++c) {
     entry_mean[c] = mean[c];
     entry_var[c] = m2[c] / divisor;

@@ -56,9 +56,10 @@ struct LaneMap {
   }
 };
 
-/// The channels' values by lane, zeros up to a multiple of 16.
+/// The channels' values by lane, zeros up to a multiple of 16. Not inlined, as what else no operation changes: once
+/// in each reduction of columns, these made a tenth of all kernels.
 template <class V>
-static inline const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
+static __attribute__((noinline)) const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   const int64_t period = map.family == kColumnsNarrow ? map.channels : lanes;
   const int64_t positions = map.family == kColumnsPlanar ? map.order.spatial : 1;
   int64_t l = 0;
@@ -94,16 +95,16 @@ struct LaneGroups {
   void add(int64_t l) { first[count++] = l; }
 };
 
-/// The pivots of a tile in lane order, and the groups of lanes without and with any.
-template <class Op>
+/// The pivots of a tile in lane order, and the groups of lanes without and with any, or all with them.
 struct LanePivots {
   double lane[kTileLanes];
   LaneGroups raw, centered;
 
-  LanePivots(const double* pivot, bool any, const LaneMap& map, int64_t lanes) {
-    if (any) spread(pivot, lane, map, lanes);
+  __attribute__((noinline)) LanePivots(const double* pivot, bool any, bool always_centered, const LaneMap& map,
+                                       int64_t lanes) {
+    if (any || always_centered) spread(pivot, lane, map, lanes);
     for (int64_t l = 0; l < lanes; l += 16) {
-      int64_t found = Op::always_centered;
+      int64_t found = always_centered;
       for (int64_t i = 0; any && i < 16; ++i) found += lane[l + i] != 0;
       (found > 0 ? centered : raw).add(l);
     }
@@ -221,7 +222,9 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
   const auto pivots = Lanes<double>::load(context.pivot + l);
   const auto terms = [&](int64_t octet) BNORM_IN_LOOP {
     From<Op> from[Op::read_count];
-    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP { from[r] = at.from[r] + (l + octet * at.octet_offset[r]); });
+    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
+      from[r] = at.from[r] + ((is_of_row<Op>(r) ? 0 : l) + octet * at.octet_offset[r]);
+    });
     const int64_t width = (octet < at.octets ? at.lanes : at.rest_lanes) - l;
     const auto a = Op::template terms<centered>(Operands<Op, full>{from, 0, width}, coefficients, context.form, pivots);
     return full ? a : keep<Op, centered>(a, width, width - 8);
@@ -263,8 +266,8 @@ static inline void add_quad(const QuadRows<Op>& quad, const LaneContext<Op>& con
 }
 
 /// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
-static inline void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride, const double* sums,
-                              double* result) {
+static __attribute__((noinline)) void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride,
+                                                 const double* sums, double* result) {
   const double* slot[kOctet];
   for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < slots ? sums + map.slot_at(i, stride) : kNoSums;
   const auto fold = [&](auto value_at) {
@@ -297,7 +300,7 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   const int64_t lanes = map.tile_lanes(channels), strips = strip_count(t.order);
   const int64_t begin = b * kBlockStrips, end = begin + kBlockStrips < strips ? begin + kBlockStrips : strips;
   const int64_t positions = block_length(t.order, b);
-  const auto count = static_cast<double>(positions);
+  const double count = values_in<Op>(t, b, positions);
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
   QuadRows<Op> quad(t, map, c, lanes);
@@ -307,7 +310,7 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   double pivot[kTileLanes];
   bool any = Op::first_pivots(t, c, channels, b, pivot);
   for (bool again = false;; again = true) {
-    const LanePivots<Op> pivots(pivot, any, map, lanes);
+    const LanePivots pivots(pivot, any, Op::always_centered, map, lanes);
     const LaneContext<Op> context = {coefficients.arrays, form, pivots.lane};
     if (!again) sums.clear(pivots.raw, classes);
     sums.clear(pivots.centered, classes);

@@ -20,6 +20,8 @@ struct Element {  // f32 and f64 are their own arithmetic type
   }
   /// Elements of the arithmetic type, as a tensor's.
   static To plain(T* values) { return values; }
+  /// Where it is known that they are of the arithmetic type.
+  static const T* values(From p) { return p; }
   static T get(From p) { return *p; }
   static void put(To p, T value) { *p = value; }
   static const char* place(From p) { return reinterpret_cast<const char*>(p); }
@@ -103,6 +105,7 @@ struct Element<Mixed> {
     return To{static_cast<char*>(v.data), v.type} + (n * v.n + c * v.c + s * v.s);
   }
   static To plain(float* values) { return {reinterpret_cast<char*>(values), kF32}; }
+  static const float* values(From p) { return reinterpret_cast<const float*>(p.data); }
   static float get(From p) {
     float value[16];
     load_first(p, 1).store(value);

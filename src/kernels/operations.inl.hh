@@ -20,9 +20,10 @@ class FormLanes {
     if (!is_fixed) return f_.derivative;
     return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
   }
-  Shape shape() const { return is_fixed ? kRelu : (style == kCurved ? kCurve : f_.shape); }
+  Shape shape() const { return is_fixed ? kRelu : f_.shape; }
   /// kX holds y, which an activation has changed.
-  bool from_output() const { return style == kPiecewise && f_.from_output && f_.shape == kLeaky; }
+  bool from_output() const { return any_shape && f_.from_output && f_.shape == kLeaky; }
+  bool is_curve() const { return style == kCurved || (style == kWeighted && f_.shape == kCurve); }
   Lanes<A> inverse() const { return Lanes<A>::broadcast(static_cast<A>(f_.inverse)); }
   Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
 
@@ -35,6 +36,7 @@ class FormLanes {
 
  private:
   static constexpr bool is_fixed = style > kPiecewise;
+  static constexpr bool any_shape = style == kPiecewise || style == kWeighted;
   const Form& f_;
 };
 
@@ -79,6 +81,12 @@ static inline BNORM_IN_LOOP Coefficients<A> load_coefficients(const CoefficientA
   return r;
 }
 
+/// Whether operand r of an operation is one element for all lanes of a row.
+template <class Op>
+static constexpr bool is_of_row(int r) {
+  return Op::weights_by_row && Op::reads[r] == kWeights;
+}
+
 /// Elements offset ... offset + 15 of the tensors that an operation reads, or the first `count` of them and zeros;
 /// loaded where they are asked for.
 template <class Op, bool full>
@@ -91,6 +99,15 @@ struct Operands {
   inline BNORM_IN_LOOP Lanes<typename Op::A> narrow() const {
     if constexpr (full) return E::load(from[r] + offset);
     return E::load_first(from[r] + offset, count);
+  }
+  /// Those of operand r, which are of the arithmetic type.
+  template <int r>
+  inline BNORM_IN_LOOP Lanes<typename Op::A> weights() const {
+    using Weight = Element<typename Op::A>;
+    const auto* const values = E::values(from[r]);
+    if constexpr (Op::weights_by_row) return Lanes<typename Op::A>::broadcast(*values);
+    if constexpr (full) return Weight::load(values + offset);
+    return Weight::load_first(values + offset, count);
   }
   template <int r>
   inline BNORM_IN_LOOP Lanes<double> wide() const {
@@ -106,7 +123,7 @@ static inline BNORM_IN_LOOP Lanes<A> normalized(const Lanes<A>& x, const Coeffic
 
 template <class A, Style style>
 static inline BNORM_IN_LOOP Lanes<A> activated(const Lanes<A>& z, const FormLanes<A, style>& form) {
-  if (style == kCurved) return form.curved(z);
+  if (form.is_curve()) return form.curved(z);
   if (form.shape() == kRelu) return z.at_least(form.lower);
   if (form.shape() == kClip) return z.at_least(form.lower).at_most(form.upper);
   return Lanes<A>::less_select(z, Lanes<A>::broadcast(0), z * form.parameter(), z);
@@ -116,21 +133,22 @@ static inline BNORM_IN_LOOP Lanes<A> activated(const Lanes<A>& z, const FormLane
 template <class A, Style style>
 static inline BNORM_IN_LOOP Lanes<A> sloped(const Lanes<A>& dy, const Lanes<A>& v, const FormLanes<A, style>& form) {
   const Lanes<A> zero = Lanes<A>::broadcast(0);
-  if (style == kCurved) return dy * form.curved(v);
+  if (form.is_curve()) return dy * form.curved(v);
   if (form.shape() == kLeaky) return Lanes<A>::less_equal_select(v, zero, dy * form.parameter(), dy);
   const Lanes<A> above = Lanes<A>::less_equal_select(v, form.lower, zero, dy);
   return form.shape() == kRelu ? above : Lanes<A>::less_equal_select(form.upper, v, zero, above);
 }
 
-/// What gradients read: x, dy, and kOther if the derivative is of that.
+/// What gradients read: x, dy, kOther if the derivative is of that, and weights.
 template <Style style>
 struct GradientReads {
-  static constexpr int read_count = style == kBare || style == kActivated ? 2 : 3;
-  static constexpr int reads[] = {kX, kDy, kOther};
+  static constexpr int read_count = style == kBare || style == kActivated ? 2 : (style == kWeighted ? 4 : 3);
+  static constexpr int reads[] = {kX, kDy, kOther, kWeights};
+  static constexpr int other = read_count > 2 ? 2 : 1;  // those without have no use for it
 
   template <class FormLanes>
   static bool is_read(int r, const FormLanes& form) {
-    return r < 2 || form.derivative() > kOfX;
+    return r != 2 || form.derivative() > kOfX;
   }
 };
 
@@ -145,7 +163,7 @@ static inline BNORM_IN_LOOP Lanes<A> input_or_z(const Operands& in, const FormLa
 template <class A, Style style, class Operands>
 static inline BNORM_IN_LOOP Lanes<A> activation_gradient(const Operands& in, const Coefficients<A>& k,
                                                          const FormLanes<A, style>& form) {
-  constexpr int other = GradientReads<style>::read_count - 1;
+  constexpr int other = GradientReads<style>::other;
   const Lanes<A> dy = in.template narrow<1>();
   if (form.derivative() == kOne) return dy;
   Lanes<A> v;  // z or y
@@ -191,7 +209,21 @@ struct Operation {
   using Type = T;
   using A = typename Element<T>::Arithmetic;
   using Form = FormLanes<A, style>;
+  static constexpr bool is_weighted = style == kWeighted;
+  static constexpr bool weights_by_row = false;
 };
+
+/// An operation where lanes are channels, each row of which has one weight.
+template <class Op>
+struct ByRow : Op {
+  static constexpr bool weights_by_row = true;
+};
+
+/// v where the weight is above 0, else 0: what has no weight is left out, not multiplied by 0.
+template <class V>
+static inline BNORM_IN_LOOP V counted(const V& weight, const V& v) {
+  return V::less_select(V::broadcast(0), weight, v, V::broadcast(0));
+}
 
 /// What reductions have in common: they write no tensor, and take the pivot from x, their first operand, unless it is 0
 /// (docs/numerics.md).
@@ -200,10 +232,14 @@ struct Reduction : Operation<T, style> {
   using A = typename Element<T>::Arithmetic;
   static constexpr int writes[] = {kTensors};
   static constexpr int write_count = 0;
-  // Products of raw f64 data would not be exact.
-  static constexpr bool always_centered = sizeof(A) == sizeof(double);
+  // The strips of a quad in rows: where registers are small, loads of several types make too much code of it.
+  static constexpr bool quads_unrolled =
+      style != kWeighted && (Element<T>::is_f32 || sizeof(A) == 8 || Part<float>::size >= 8);
+  // Products of raw f64 data would not be exact: all have a pivot. With weights one loop serves both, around 0 too.
+  static constexpr bool always_pivoted = sizeof(A) == sizeof(double);
+  static constexpr bool always_centered = always_pivoted || style == kWeighted;
   template <bool centered>
-  static constexpr bool exact = !centered;
+  static constexpr bool exact = !centered && style != kWeighted;
 
   template <bool centered, class Operands>
   static inline BNORM_IN_LOOP Lanes<double> distance(const Operands& in, const Lanes<double>& pivot) {
@@ -215,16 +251,17 @@ struct Reduction : Operation<T, style> {
 // Raw sums may lose as many bits to the mean as half of log2 of this: |mean| is at most 64 deviations.
 constexpr double kRawLimit = 4096;
 
-/// First, second: d = x - pivot and d * d.
-template <class T>
-struct Moments : Reduction<T, kBare> {
+/// First, second: d = x - pivot and d * d, times the weight.
+template <class T, Style style = kBare>
+struct Moments : Reduction<T, style> {
   using A = typename Element<T>::Arithmetic;
   using Form = typename Moments::Form;
-  static constexpr int reads[] = {kX};
-  static constexpr int read_count = 1;
+  static constexpr int reads[] = {kX, kWeights};
+  static constexpr int read_count = style == kWeighted ? 2 : 1;
   static constexpr int coefficient_begin = 0, coefficient_end = 0;
-  static constexpr bool zeros_make_zeros = true;             // as raw terms
-  static constexpr bool unrolled = Part<double>::size == 8;  // over the rows of a quad: smaller registers are too few
+  static constexpr bool zeros_make_zeros = true;  // as raw terms
+  // Over the rows of a quad: smaller registers are too few.
+  static constexpr bool unrolled = Part<double>::size == 8 && style != kWeighted;
 
   static bool is_read(int, const Form&) { return true; }
 
@@ -232,34 +269,38 @@ struct Moments : Reduction<T, kBare> {
   static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>&, const Form&,
                                                          const Lanes<double>& pivot) {
     const Lanes<double> d = Moments::template distance<centered>(in, pivot);
-    return {d, d};
+    if constexpr (style != kWeighted) return {d, d};
+    const Lanes<double> weight = widen(in.template weights<read_count - 1>()), of_weight = counted(weight, d);
+    return {weight * of_weight, of_weight};
   }
-  /// Of the sums of block b: 0, f64 data: its first value. Returns whether any is not 0, as the next but one does.
+  /// Of the sums of block b: 0, f64 data: its first value, if that has a weight. Returns whether any is not 0, as the
+  /// next but one does.
   static bool first_pivots(const Tile& t, int64_t c, int64_t channels, int64_t b, double* pivot) {
     for (int64_t j = 0; j < channels; ++j) pivot[j] = 0;
-    if constexpr (Moments::always_centered) {
+    if constexpr (Moments::always_pivoted) {
       const Position p = strip_position(t.order, b * kBlockStrips);
+      if (style == kWeighted && !(*Element<T>::at(t.tensor[kWeights], p.n, 0, p.s) > 0)) return true;
       for (int64_t j = 0; j < channels; ++j) pivot[j] = *Element<T>::at(t.tensor[kX], p.n, c + j, p.s);
     }
-    return Moments::always_centered;
+    return Moments::always_pivoted;
   }
-  /// Sums of `count` values -> mean and M2.
+  /// Sums of `count` values -> mean and M2; 0 of none.
   static void finish(const Tile&, int64_t, double count, const double* __restrict pivot, double* __restrict first,
                      double* __restrict second, int64_t channels) {
     for (int64_t j = 0; j < channels; ++j) {
-      const double shift = first[j] / count;
+      const double shift = style == kWeighted && count == 0 ? 0 : first[j] / count;
       const double m2 = second[j] - first[j] * shift;
       first[j] = pivot[j] + shift;
       second[j] = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
     }
   }
-  /// Where sums have to be taken once more: with the mean as pivot, else 0. A single value's are exact.
+  /// Where sums have to be taken once more: with the mean as pivot, else 0. A single value's without weight are exact.
   static bool second_pivots(double count, const double* __restrict mean, const double* __restrict m2, int64_t channels,
                             double* __restrict pivot) {
-    if (count == 1) return false;
+    if (style == kWeighted ? count == 0 : count == 1) return false;
     int64_t found = 0;
     for (int64_t j = 0; j < channels; ++j) {
-      const bool needed = Moments::always_centered || mean[j] * mean[j] * count > kRawLimit * m2[j];
+      const bool needed = Moments::always_pivoted || mean[j] * mean[j] * count > kRawLimit * m2[j];
       pivot[j] = needed ? mean[j] : 0;
       found += needed;
     }
@@ -274,16 +315,23 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
   using Form = typename GradientSums::Form;
   static constexpr bool makes_z = style != kBare && style != kWithResidual;
   static constexpr int coefficient_begin = kCenter, coefficient_end = makes_z ? kOffset + 1 : kCenter;
-  static constexpr bool zeros_make_zeros = style != kCurved;  // 0 times a slope that may be NaN
+  static constexpr bool zeros_make_zeros = style > kCurved;  // else 0 times a slope that may be NaN
   static constexpr bool unrolled = Moments<T>::unrolled && style > kPiecewise;
 
   template <bool centered, class Operands>
   static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>& k, const Form& form,
                                                          const Lanes<double>& pivot) {
-    const Lanes<double> dz = wide_gradient(in, k, form);
-    if (!form.from_output()) return {dz, GradientSums::template distance<centered>(in, pivot)};
+    const Terms<Lanes<double>> all = {wide_gradient(in, k, form), distance<centered>(in, form, pivot)};
+    if constexpr (style != kWeighted) return all;
+    const Lanes<double> weight = widen(in.template weights<GradientSums::read_count - 1>());
+    return {counted(weight, all.term), counted(weight, all.factor)};
+  }
+  /// Of x, or of what stands for it, to the pivot.
+  template <bool centered, class Operands>
+  static inline BNORM_IN_LOOP Lanes<double> distance(const Operands& in, const Form& form, const Lanes<double>& pivot) {
+    if (!form.from_output()) return Reduction<T, style>::template distance<centered>(in, pivot);
     const Lanes<double> z = widen(input_or_z(in, form));
-    return {dz, centered ? z - pivot : z};
+    return centered ? z - pivot : z;
   }
   template <class Operands>
   static inline BNORM_IN_LOOP Lanes<double> wide_gradient(const Operands& in, const Coefficients<A>& k,
@@ -295,7 +343,7 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
     int64_t found = 0;
     for (int64_t j = 0; j < channels; ++j) {
       const double mean = t.mean[c + j], deviations = mean * t.inv_std[c + j];
-      const bool needed = GradientSums::always_centered || deviations * deviations > kRawLimit;
+      const bool needed = GradientSums::always_pivoted || deviations * deviations > kRawLimit;
       pivot[j] = needed ? mean : 0;
       found += needed;
     }
@@ -331,7 +379,7 @@ struct Normalize : Operation<T, style> {
   }
 };
 
-/// dx = dz * gain + ((x - center) * slope + bias), frozen: dz * gain; dresidual = dz.
+/// dx = dz * gain + ((x - center) * slope + bias) (times the weight), frozen: dz * gain; dresidual = dz.
 template <class T, Style style>
 struct Gradient : Operation<T, style>, GradientReads<style> {
   using A = typename Element<T>::Arithmetic;
@@ -345,8 +393,14 @@ struct Gradient : Operation<T, style>, GradientReads<style> {
                                          Lanes<A>* out) {
     const Lanes<A> dz = activation_gradient(in, k, form);
     out[0] = dz * k.value[kGain];
-    if (!form.frozen())
-      out[0] = out[0] + ((input_or_z(in, form) - k.value[kCenter]) * k.value[kSlope] + k.value[kBias]);
+    if (!form.frozen()) {
+      Lanes<A> rest = (input_or_z(in, form) - k.value[kCenter]) * k.value[kSlope] + k.value[kBias];
+      if constexpr (style == kWeighted) {
+        const Lanes<A> weight = in.template weights<Gradient::read_count - 1>();
+        rest = counted(weight, weight * rest);
+      }
+      out[0] = out[0] + rest;
+    }
     out[1] = dz;
   }
 };

@@ -92,7 +92,11 @@ static inline void add_run(const From<Op>* from, int64_t count, const Coefficien
   int64_t i = 0;
   for (; i + kQuad <= count; i += kQuad) {
     Sums<Octet> quad = Sums<Octet>::zero();
-    each<0, kQuadStrips>([&](auto j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip), quad); });
+    const auto add = [&](int64_t j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip), quad); };
+    if constexpr (Op::quads_unrolled)
+      each<0, kQuadStrips>(add);
+    else
+      for (int64_t j = 0; j < kQuadStrips; ++j) add(j);
     all.add(quad);
   }
   if (i < count) {
@@ -128,6 +132,13 @@ struct ChannelSums {
   }
 };
 
+/// What block b counts: its positions, or their weights.
+template <class Op>
+static inline double values_in(const Tile& t, int64_t b, int64_t positions) {
+  if constexpr (Op::is_weighted) return t.count[b];
+  return static_cast<double>(positions);
+}
+
 /// Makes results of the sums of all blocks of `channels` channels from c on. Where they have to be taken once more,
 /// add(begin, count, channel, sums) brings them, with the pivot that `sums` then has.
 template <class Op, class Add>
@@ -137,14 +148,14 @@ static inline void finish_blocks(const Tile& t, int64_t c, int64_t channels, Add
   for (int64_t b = t.b0; b < t.b1; ++b) {
     const int64_t begin = end;
     end = block_begin(t.order, b + 1);
-    const auto count = static_cast<double>(end - begin);
+    const double count = values_in<Op>(t, b, end - begin);
     double* const first = t.first + b * t.channels + c;
     double* const second = t.second + b * t.channels + c;
     Op::first_pivots(t, c, channels, b, pivot);
     Op::finish(t, c, count, pivot, first, second, channels);
     if (!Op::second_pivots(count, first, second, channels, pivot)) continue;
     for (int64_t j = 0; j < channels; ++j) {
-      if (pivot[j] == 0 && !Op::always_centered) continue;
+      if (pivot[j] == 0 && !Op::always_pivoted) continue;
       ChannelSums sums = {pivot[j], Sums<Octet>::zero()};
       add(begin, end - begin, c + j, sums);
       sums.finish(t, b, c + j);

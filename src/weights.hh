@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights of positions: where not every value counts 1.
+#pragma once
+#include "run.hh"
+
+namespace bnorm {
+
+/// Makes weights of lengths, where those were given, and sums the weights of all blocks and groups, into the workspace.
+/// False if the executor broke its contract. Without weights it does nothing.
+bool load_weights(const Run& run);
+
+/// What M2 is divided by for the running variance of values that count `count` in all; `square` is the sum of the
+/// squares of their weights.
+double variance_divisor(const bnorm_desc& desc, double count, double square);
+
+}  // namespace bnorm
