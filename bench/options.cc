@@ -161,11 +161,12 @@ std::string obstacle(const Row& row) {
   const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
   const bool invertible =
       row.activation == BNORM_IDENTITY || row.activation == BNORM_LEAKY_RELU || row.activation == BNORM_ELU;
-  if ((row.dtype == Dtype::f64) != (row.output_dtype == Dtype::f64)) return types_of(row) + ": f64 goes with f64 alone";
-  if (row.weighted && !trains) return operation_name(row) + ": only train and backward have weights";
-  if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": only train and backward are renormalized";
+  if ((row.dtype == Dtype::f64) != (row.output_dtype == Dtype::f64))
+    return types_of(row) + ": both must be f64 or neither";
+  if (row.weighted && !trains) return operation_name(row) + ": must be train or backward to have weights";
+  if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": must be train or backward, not frozen";
   if (row.from_output && (row.operation != Operation::backward || !invertible || row.residual))
-    return operation_name(row) + ": only backward of identity, leaky_relu and elu without residual is from_output";
+    return operation_name(row) + ": must be backward of identity, leaky_relu or elu without residual";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": the simple calls take packed planar f32, one group, nothing fused";

@@ -141,8 +141,9 @@ struct Form {
   bool frozen;            // gradient: dx = dz * gain
   Derivative derivative;  // gradients
   Shape shape;
-  bool from_output;  // gradients: kX holds y, of which z is made; of kRelu it is z
-  double inverse;    // then of kLeaky: z = y < 0 ? y * inverse : y
+  bool from_output;     // gradients: kX holds y, of which z is made; of kRelu it is z
+  double inverse;       // then of kLeaky: z = y < 0 ? y * inverse : y
+  Curve inverse_curve;  // and of kCurve
   double lower, upper, parameter;
   Curve curve;  // of normalize the activation, of gradients its derivative by z, or by y for kOfY
 };
@@ -202,6 +203,7 @@ struct KernelTable {
   Curve activation[2][kCurves];
   Curve derivative_of_z[2][kCurves];
   Curve derivative_of_y[2][kCurves];  // NULL where y does not tell it
+  Curve inverse[2][kCurves];          // z of y; NULL where it is not known
 
   /// (mean_a, m2_a) of count_a values <- merged with (mean_b, m2_b) of count_b > 0.
   void (*merge_moments)(double count_a, double count_b, double* mean_a, double* m2_a, const double* mean_b,

@@ -174,6 +174,7 @@ void choose_forms(Plan& p) {
   p.forward_form.curve = p.table->activation[p.arithmetic][curve];
   p.backward_form.curve =
       (p.backward_form.derivative == kOfY ? p.table->derivative_of_y : p.table->derivative_of_z)[p.arithmetic][curve];
+  p.backward_form.inverse_curve = p.table->inverse[p.arithmetic][curve];
 }
 
 // ------------------------------------------------------------------------------------------------- workspace --

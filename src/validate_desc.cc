@@ -62,10 +62,13 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("weighting", d.weighting, BNORM_UNWEIGHTED, BNORM_RELIABILITY_WEIGHTS, report));
   if (d.from_output && d.residual_added)
     return report.say(BNORM_INVALID_ARGUMENT, "from_output = 1: must be 0 with residual_added = 1, which y holds too");
-  if (d.from_output && d.activation != BNORM_IDENTITY && d.activation != BNORM_LEAKY_RELU)
+  if (d.from_output && d.activation != BNORM_IDENTITY && d.activation != BNORM_LEAKY_RELU && d.activation != BNORM_ELU)
     return report.say(BNORM_UNSUPPORTED,
-                      "activation = %" PRId32 ": with from_output = 1 must be BNORM_IDENTITY or BNORM_LEAKY_RELU",
+                      "activation = %" PRId32
+                      ": with from_output = 1 must be BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU",
                       d.activation);
+  if (d.from_output && d.activation == BNORM_ELU && d.elu_alpha == 0)
+    return report.say(BNORM_INVALID_ARGUMENT, "elu_alpha = 0: must be > 0 with from_output = 1");
   if (d.renorm && d.frozen)
     return report.say(BNORM_INVALID_ARGUMENT, "renorm = 1: must be 0 with frozen = 1, whose statistics are no batch's");
   if (d.channel_block != 0 && d.channel_block != 8 && d.channel_block != 16)

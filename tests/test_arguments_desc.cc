@@ -103,6 +103,8 @@ const Rule kRules[] = {
     {[](bnorm_desc& d) { d.from_output = 2; }, BNORM_INVALID_ARGUMENT, "from_output", "2"},
     {[](bnorm_desc& d) { d.from_output = d.residual_added = 1; }, BNORM_INVALID_ARGUMENT, "from_output", "residual"},
     {[](bnorm_desc& d) { d.from_output = 1, d.activation = BNORM_RELU; }, BNORM_UNSUPPORTED, "activation", "1"},
+    {[](bnorm_desc& d) { d.from_output = 1, d.activation = BNORM_ELU, d.elu_alpha = 0; }, BNORM_INVALID_ARGUMENT,
+     "elu_alpha", "from_output"},
     {[](bnorm_desc& d) { d.renorm = 2; }, BNORM_INVALID_ARGUMENT, "renorm", "2"},
     {[](bnorm_desc& d) { d.renorm = d.frozen = 1; }, BNORM_INVALID_ARGUMENT, "renorm", "frozen"},
     {[](bnorm_desc& d) { d.activation = -1; }, BNORM_INVALID_ARGUMENT, "activation", "-1"},

@@ -179,7 +179,7 @@ void check_variant(const Variant& v, double roundoff) {
 TEST_SUITE("isa") {
   TEST_CASE("from output: the gradients of backward from the input") {
     for (const std::string& isa : isas())
-      for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_LEAKY_RELU})
+      for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_LEAKY_RELU, BNORM_ELU})
         for (const bool channels_last : {false, true})
           for (const bool frozen : {false, true})
             for (const bool renorm : {false, true})
@@ -199,6 +199,59 @@ TEST_SUITE("isa") {
                 v.stats = BNORM_F32;
                 check_variant<float>(v, 0x1p-24);
               }
+  }
+}
+
+/// dscale of one value a channel, z = y of ELU, with dy = 1, scale 1 and shift 0: dz * z.
+template <class T>
+void check_elu(T roundoff) {
+  constexpr double alpha = 0.75;
+  std::vector<T> y;
+  for (double z = -36; z < 4; z += 0.0117) y.push_back(static_cast<T>(z > 0 ? z : alpha * std::expm1(z)));
+  for (double z = -1; z < -1e-30; z /= 3) y.push_back(static_cast<T>(alpha * std::expm1(z)));
+  for (const double z : {-alpha, -0.0, 0.0}) y.push_back(static_cast<T>(z));
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.data_type = sizeof(T) == 8 ? BNORM_F64 : BNORM_F32;
+  d.batch = 1;
+  d.channels = static_cast<int64_t>(y.size());
+  d.activation = BNORM_ELU;
+  d.elu_alpha = alpha;
+  d.frozen = 1;
+  d.from_output = 1;
+  d.epsilon = 0;
+  const std::vector<T> dy(y.size(), 1), mean(y.size(), 0), var(y.size(), 1);
+  std::vector<T> dscale(y.size()), dshift(y.size());
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.y = y.data();
+  b.dy = dy.data();
+  b.running_mean = mean.data();
+  b.running_var = var.data();
+  b.dscale = dscale.data();
+  b.dshift = dshift.data();
+  REQUIRE(bnorm_backward(make_plan(d).get(), &b) == BNORM_OK);
+  for (size_t i = 0; i < y.size(); ++i) {
+    const auto value = static_cast<long double>(y[i]), u = value / static_cast<long double>(alpha);
+    if (u <= -1) {
+      CHECK(dscale[i] == 0);
+      continue;
+    }
+    const long double z = value > 0 ? value : std::log1p(u), expected = static_cast<long double>(dshift[i]) * z;
+    // y / alpha is rounded, which log(1 + u) stretches.
+    const long double stretch = value > 0 ? 0 : std::fabs(u / (1 + u));
+    const long double allowed = roundoff * (4 * std::fabs(z) + stretch) * static_cast<long double>(dshift[i]);
+    INFO("y ", y[i], ": ", dscale[i], ", expected ", static_cast<double>(expected));
+    CHECK(std::fabs(static_cast<long double>(dscale[i]) - expected) <= allowed);
+  }
+}
+
+TEST_SUITE("isa") {
+  TEST_CASE("from output: z of ELU's y, within 4 roundings and that of y / alpha") {
+    for (const std::string& isa : isas()) {
+      INFO(isa);
+      const IsaScope scope(isa);
+      check_elu<float>(0x1p-24F);
+      check_elu<double>(0x1p-53);
+    }
   }
 }
 

@@ -250,7 +250,7 @@ typedef struct bnorm_desc {
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
   const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
   int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
-                            needs BNORM_IDENTITY or BNORM_LEAKY_RELU, and no residual */
+                            needs BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU (elu_alpha > 0), and no residual */
   bnorm_weighting weighting;
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
@@ -498,10 +498,11 @@ typedef struct bnorm_backward_args {
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
  *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
- *  (z - shift) / scale with z = y, or y / leaky_slope where y < 0. Every scale must be finite, not 0, and have a finite
- *  inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of z: x-hat is wrong by up to
- *  roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left of it. The second sum of
- *  bnorm_backward_sums is sum(dz * (z - shift)).
+ *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
+ *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of z:
+ *  x-hat is wrong by up to roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left of
+ *  it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is there
+ *  any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
  *  dy = 0 there, and all gradients are exact. Statistics may be frozen: dscale and dshift then leave them out too.
  *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */

@@ -19,8 +19,10 @@ struct Binary<float> {
   // ln 2 in two parts; the first times any exponent has no rounding.
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
   static constexpr float lowest = -104, highest = 89;  // beyond these, exp is 0 and infinite
-  static constexpr int exp_degree = 8;                 // 0.4^9 / 9! = 2^-30
-  static constexpr int tail_degree = 12;               // 2^-29.9
+  static constexpr float sqrt_half = 0x1.6a09e6p-1f;
+  static constexpr int exp_degree = 8;    // 0.4^9 / 9! = 2^-30
+  static constexpr int log_degree = 5;    // 0.172^12 / 13 = 2^-34
+  static constexpr int tail_degree = 12;  // 2^-29.9
 };
 template <>
 struct Binary<double> {
@@ -31,7 +33,9 @@ struct Binary<double> {
   static constexpr double log2_e = 0x1.71547652b82fep0;
   static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
   static constexpr double lowest = -746, highest = 710;
+  static constexpr double sqrt_half = 0x1.6a09e667f3bcdp-1;
   static constexpr int exp_degree = 13;   // 0.35^14 / 14! = 2^-58
+  static constexpr int log_degree = 11;   // 0.172^24 / 25 = 2^-65
   static constexpr int tail_degree = 24;  // 2^-58
 };
 
@@ -92,6 +96,30 @@ struct Exponential {
 template <class A>
 static inline BNORM_IN_LOOP A exp_of(A x) {
   return Exponential<A>(x, 0).value();
+}
+
+/// log(1 + u) for -1 <= u <= 0; at -1 some finite number below all others. 1 + u = m 2^n with m between the roots of
+/// 1/2 and 2, log(m) = 2 atanh(f / (2 + f)), f = m - 1; what rounding 1 + u lost comes back by its derivative.
+template <class A>
+static inline BNORM_IN_LOOP A log_one_plus(A u) {
+  using B = Binary<A>;
+  using Bits = typename B::Bits;
+  const A w = 1 + u, lost = u - (w - 1);
+  constexpr Bits offset = __builtin_bit_cast(Bits, B::sqrt_half);
+  const Bits bits = __builtin_bit_cast(Bits, w) - offset;
+  constexpr Bits fraction = (Bits{1} << B::fraction_bits) - 1;
+  const A f = __builtin_bit_cast(A, (bits & fraction) + offset) - 1;
+  // n is at most 0: its bits are those of -n, taken from the rounding number's.
+  const Bits down = (Bits{0} - (bits & ~fraction)) >> B::fraction_bits;
+  const A n = B::rounding - __builtin_bit_cast(A, __builtin_bit_cast(Bits, B::rounding) + down);
+  const A s = f / (2 + f), square = s * s;
+  A p = 0;
+  each<0, B::log_degree>([&](auto i) BNORM_IN_LOOP {
+    constexpr A coefficient = A{2} / (2 * (B::log_degree - i) + 1);
+    p = (p + coefficient) * square;
+  });
+  const A rest = w == 0 ? 0 : lost / w;
+  return n * B::ln2_high + ((2 * s + s * p) + (n * B::ln2_low + rest));
 }
 
 // --------------------------------------------------------------------------------------- normal distribution --
@@ -160,9 +188,10 @@ struct Logistic {
   }
 };
 
-// Of each: the value and the derivative by z, and the derivative from y = value(z) where y tells it.
+// Of each: the value and the derivative by z, the derivative from y = value(z) where y tells it, and z from y where it
+// can be found.
 struct Elu {
-  static constexpr bool y_tells = true;
+  static constexpr bool y_tells = true, has_inverse = true;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A alpha) {
     const A negative = alpha * Exponential<A>(z, 0).minus_one();
@@ -177,10 +206,15 @@ struct Elu {
   static BNORM_IN_LOOP A derivative_of_y(A y, A alpha) {
     return y > 0 ? 1 : y + alpha;
   }
+  template <class A>
+  static BNORM_IN_LOOP A inverse(A y, A alpha) {
+    const A negative = log_one_plus(clamped<A>(y / alpha, -1, 0));
+    return y > 0 ? y : negative;
+  }
 };
 
 struct Sigmoid {
-  static constexpr bool y_tells = true;
+  static constexpr bool y_tells = true, has_inverse = false;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A) {
     return Logistic<A>(z).value;
@@ -196,7 +230,7 @@ struct Sigmoid {
 };
 
 struct Tanh {
-  static constexpr bool y_tells = true;
+  static constexpr bool y_tells = true, has_inverse = false;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A) {
     const A m = Exponential<A>(-2 * magnitude(z), 0).minus_one(), y = (0 - m) / (2 + m);
@@ -218,7 +252,7 @@ constexpr int kFar = 1000;
 /// z F(z), F a distribution function.
 template <template <class> class Distribution>
 struct Gated {
-  static constexpr bool y_tells = false;
+  static constexpr bool y_tells = false, has_inverse = false;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A) {
     return (z < -kFar ? -kFar : z) * Distribution<A>(z).value;
@@ -233,7 +267,7 @@ using Silu = Gated<Logistic>;
 using Gelu = Gated<Normal>;
 
 struct HardSwish {
-  static constexpr bool y_tells = false;
+  static constexpr bool y_tells = false, has_inverse = false;
   template <class A>
   static BNORM_IN_LOOP A value(A z, A) {
     return (z < -kFar ? -kFar : z) * (clamped<A>(z + 3, 0, 6) * (A{1} / A{6}));
@@ -247,7 +281,7 @@ struct HardSwish {
 
 /// z logistic(2 u), u = sqrt(2 / pi) (z + 0.044715 z^3), which is z (1 + tanh(u)) / 2.
 struct GeluTanh {
-  static constexpr bool y_tells = false;
+  static constexpr bool y_tells = false, has_inverse = false;
   template <class A>
   static BNORM_IN_LOOP A twice_u(A z) {
     return A{1.59576912160573071} * z * (1 + A{0.044715} * z * z);

@@ -100,8 +100,8 @@ struct LanePivots {
   double lane[kTileLanes];
   LaneGroups raw, centered;
 
-  __attribute__((noinline)) LanePivots(const double* pivot, bool any, bool always_centered, const LaneMap& map,
-                                       int64_t lanes) {
+  __attribute__((noinline))
+  LanePivots(const double* pivot, bool any, bool always_centered, const LaneMap& map, int64_t lanes) {
     if (any || always_centered) spread(pivot, lane, map, lanes);
     for (int64_t l = 0; l < lanes; l += 16) {
       int64_t found = always_centered;

@@ -22,19 +22,28 @@ class FormLanes {
   }
   Shape shape() const { return is_fixed ? kRelu : f_.shape; }
   /// kX holds y, which an activation has changed.
-  bool from_output() const { return any_shape && f_.from_output && f_.shape == kLeaky; }
+  bool from_output() const {
+    if (style == kCurved) return f_.from_output;
+    return any_shape && f_.from_output && f_.shape != kRelu;
+  }
   bool is_curve() const { return style == kCurved || (style == kWeighted && f_.shape == kCurve); }
-  Lanes<A> inverse() const { return Lanes<A>::broadcast(static_cast<A>(f_.inverse)); }
   Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
 
-  BNORM_IN_LOOP Lanes<A> curved(const Lanes<A>& v) const {
-    A values[16];
-    v.store(values);
-    f_.curve(values, f_.parameter);
-    return Lanes<A>::load(values);
+  BNORM_IN_LOOP Lanes<A> curved(const Lanes<A>& v) const { return through(f_.curve, v); }
+  /// z of y.
+  BNORM_IN_LOOP Lanes<A> inverted(const Lanes<A>& y) const {
+    if (is_curve()) return through(f_.inverse_curve, y);
+    return Lanes<A>::less_select(y, Lanes<A>::broadcast(0), y * Lanes<A>::broadcast(static_cast<A>(f_.inverse)), y);
   }
 
  private:
+  BNORM_IN_LOOP Lanes<A> through(Curve curve, const Lanes<A>& v) const {
+    A values[16];
+    v.store(values);
+    curve(values, f_.parameter);
+    return Lanes<A>::load(values);
+  }
+
   static constexpr bool is_fixed = style > kPiecewise;
   static constexpr bool any_shape = style == kPiecewise || style == kWeighted;
   const Form& f_;
@@ -156,7 +165,7 @@ struct GradientReads {
 template <class A, Style style, class Operands>
 static inline BNORM_IN_LOOP Lanes<A> input_or_z(const Operands& in, const FormLanes<A, style>& form) {
   const Lanes<A> x = in.template narrow<0>();
-  return form.from_output() ? Lanes<A>::less_select(x, Lanes<A>::broadcast(0), x * form.inverse(), x) : x;
+  return form.from_output() ? form.inverted(x) : x;
 }
 
 /// dz from dy.

@@ -76,6 +76,7 @@ static constexpr void fill_curves(KernelTable& t, int arithmetic) {
     t.activation[arithmetic][name] = curve<A, F::template value<A>>;
     t.derivative_of_z[arithmetic][name] = curve<A, F::template derivative<A>>;
     if constexpr (F::y_tells) t.derivative_of_y[arithmetic][name] = curve<A, F::template derivative_of_y<A>>;
+    if constexpr (F::has_inverse) t.inverse[arithmetic][name] = curve<A, F::template inverse<A>>;
   };
   fill(kElu, Elu());
   fill(kSigmoid, Sigmoid());
