@@ -499,10 +499,10 @@ typedef struct bnorm_backward_args {
  *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
- *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of z:
- *  x-hat is wrong by up to roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left of
- *  it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is there
- *  any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
+ *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of
+ *  z: x-hat is wrong by up to roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left
+ *  of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is
+ *  there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
  *  dy = 0 there, and all gradients are exact. Statistics may be frozen: dscale and dshift then leave them out too.
  *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
