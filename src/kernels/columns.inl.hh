@@ -343,23 +343,30 @@ BNORM_FLAT void reduce_columns(const Tile& t) {
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128;
 
-/// From a row to the next in every tensor: some strides, or (NULL) elements.
+/// Elements from a row to the next in every tensor.
+template <class Op>
 struct RowStep {
-  int64_t View::*stride;
-  int64_t times;
+  int64_t from[Op::read_count], to[Op::write_count];
 
-  template <class Op>
-  void take(Cursor<Op>& row, const Tile& t) const {
-    if (stride)
-      row.advance(t, stride, times);
-    else
-      row.advance(times);
+  RowStep(const Tile& t, int64_t View::*stride) {
+    each<0, Op::read_count>([&](auto r) { from[r] = t.tensor[Op::reads[r]].*stride; });
+    each<0, Op::write_count>([&](auto w) { to[w] = t.tensor[Op::writes[w]].*stride; });
+  }
+  explicit RowStep(int64_t elements) {
+    for (int64_t& s : from) s = elements;
+    for (int64_t& s : to) s = elements;
+  }
+  inline BNORM_IN_LOOP void take(Cursor<Op>& row) const {
+    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP { row.from[r] += from[r]; });
+    each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
+      if (is_given<Op>(row.to[w])) row.to[w] += to[w];
+    });
   }
 };
 
 /// `rows` rows of `lanes` lanes under the same coefficients.
 template <class Op>
-BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep step, int64_t rows,
+BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
                                                         int64_t lanes,
                                                         const CoefficientArrays<typename Op::A>& shared) {
   const CoefficientArrays<typename Op::A> arrays = shared;  // stores could change what is behind a reference
@@ -371,7 +378,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
     for (int64_t l = 0; joins && l < lanes; l += kStrip) {
       const auto k = coefficients(l, lanes - l);
       Cursor<Op> part = row;
-      for (int64_t i = 0; i < joined; ++i, step.take(part, t)) {
+      for (int64_t i = 0; i < joined; ++i, step.take(part)) {
         if (lanes - l >= kStrip) {
           fetch_ahead<Op>(part.to, l);
           map_strip<Op, true>(part.from, part.to, l, kStrip, k, form);
@@ -381,7 +388,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
       }
     }
     if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients, form);
-    for (int64_t i = 0; i < joined; ++i) step.take(row, t);
+    for (int64_t i = 0; i < joined; ++i) step.take(row);
   }
 }
 
@@ -394,20 +401,20 @@ static void map_columns(const Tile& t) {
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = map.mapped_lanes(channels);
     const LaneArrays<Op> coefficients(t, map, c, lanes);
-    const auto map_rows_at = [&](int64_t n, int64_t s, RowStep step, int64_t rows, int64_t row_lanes) {
+    const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes) {
       if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, coefficients.arrays);
     };
     if (map.family == kColumns && spatial > 1) {
       each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
-        map_rows_at(n, s0, {&View::s, 1}, s1 - s0, lanes);
+        map_rows_at(n, s0, {t, &View::s}, s1 - s0, lanes);
       });
     } else if (map.family == kColumnsNarrow) {
       const int64_t rows = (t.end - t.begin) / kStrip, rest = t.end - t.begin - rows * kStrip, last = t.end - rest;
-      map_rows_at(begin.n, begin.s, {nullptr, lanes}, rows, lanes);
-      map_rows_at(last / spatial, last % spatial, {nullptr, lanes}, rest > 0, rest * channels);
+      map_rows_at(begin.n, begin.s, RowStep<Op>(lanes), rows, lanes);
+      map_rows_at(last / spatial, last % spatial, RowStep<Op>(lanes), rest > 0, rest * channels);
     } else {
       const int64_t end = spatial == 1 ? t.end : t.end / spatial;  // no division in calls at batch 1
-      map_rows_at(begin.n, 0, {&View::n, 1}, end - begin.n, lanes);
+      map_rows_at(begin.n, 0, {t, &View::n}, end - begin.n, lanes);
     }
   }
 }

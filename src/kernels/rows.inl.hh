@@ -313,6 +313,7 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, int64_t count
     i = stream ? map_strips<Op, true>(from, to, i, count, coefficients, form)
                : map_strips<Op, false>(from, to, i, count, coefficients, form);
     part = count - i;
+    if (part == 0) return;
   }
 }
 
@@ -326,7 +327,7 @@ BNORM_FLAT void map_rows(const Tile& t) {
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
       const auto k = broadcast_coefficients<Op>(arrays, c);
       map_run<Op>(
-          run.from, run.to, s1 - s0, t.stream, [&](int64_t, int64_t) -> const auto& { return k; }, form);
+          run.from, run.to, s1 - s0, t.stream, [k](int64_t, int64_t) { return k; }, form);
     }
   });
 }
