@@ -64,10 +64,12 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
 
 static void running_entry(double divisor, const double* mean, const double* m2, double* __restrict entry_mean,
                           double* __restrict entry_var, int64_t channels) {
-  for (int64_t c = 0; c < channels; ++c) {
-    entry_mean[c] = mean[c];
-    entry_var[c] = m2[c] / divisor;
-  }
+  with_quotient(divisor, [&](auto quotient) {
+    for (int64_t c = 0; c < channels; ++c) {
+      entry_mean[c] = mean[c];
+      entry_var[c] = quotient(m2[c]);
+    }
+  });
 }
 
 // Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on

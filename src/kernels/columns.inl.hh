@@ -268,6 +268,11 @@ static inline void add_quad(const QuadRows<Op>& quad, const LaneContext<Op>& con
 /// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
 static __attribute__((noinline)) void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride,
                                                  const double* sums, double* result) {
+  // Sums of blocks are never -0, which 0 would change.
+  if (slots == 1) {
+    __builtin_memcpy(result, sums, static_cast<size_t>(channels) * sizeof(double));
+    return;
+  }
   const double* slot[kOctet];
   for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < slots ? sums + map.slot_at(i, stride) : kNoSums;
   const auto fold = [&](auto value_at) {

@@ -257,6 +257,18 @@ struct Reduction : Operation<T, style> {
   }
 };
 
+/// Calls body(quotient), where quotient(v) is v / divisor: for a power of two, as full blocks hold values, times its
+/// inverse, which is exact.
+template <class Body>
+static inline BNORM_IN_LOOP void with_quotient(double divisor, Body body) {
+  constexpr uint64_t fraction = (uint64_t{1} << 52) - 1;
+  const double inverse = 1 / divisor;
+  if ((__builtin_bit_cast(uint64_t, divisor) & fraction) == 0)
+    body([inverse](double v) { return v * inverse; });
+  else
+    body([divisor](double v) { return v / divisor; });
+}
+
 // Raw sums may lose as many bits to the mean as half of log2 of this: |mean| is at most 64 deviations.
 constexpr double kRawLimit = 4096;
 
@@ -296,12 +308,14 @@ struct Moments : Reduction<T, style> {
   /// Sums of `count` values -> mean and M2; 0 of none.
   static void finish(const Tile&, int64_t, double count, const double* __restrict pivot, double* __restrict first,
                      double* __restrict second, int64_t channels) {
-    for (int64_t j = 0; j < channels; ++j) {
-      const double shift = style == kWeighted && count == 0 ? 0 : first[j] / count;
-      const double m2 = second[j] - first[j] * shift;
-      first[j] = pivot[j] + shift;
-      second[j] = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
-    }
+    if (style == kWeighted && count == 0) count = 1;  // sums are 0 then
+    with_quotient(count, [&](auto quotient) {
+      for (int64_t j = 0; j < channels; ++j) {
+        const double shift = quotient(first[j]), m2 = second[j] - first[j] * shift;
+        first[j] = pivot[j] + shift;
+        second[j] = m2 < 0 ? 0 : m2;  // rounding only; NaN stays
+      }
+    });
   }
   /// Where sums have to be taken once more: with the mean as pivot, else 0. A single value's without weight are exact.
   static bool second_pivots(double count, const double* __restrict mean, const double* __restrict m2, int64_t channels,
@@ -330,7 +344,7 @@ struct GradientSums : Reduction<T, style>, GradientReads<style> {
   template <bool centered, class Operands>
   static inline BNORM_IN_LOOP Terms<Lanes<double>> terms(const Operands& in, const Coefficients<A>& k, const Form& form,
                                                          const Lanes<double>& pivot) {
-    const Terms<Lanes<double>> all = {wide_gradient(in, k, form), distance<centered>(in, form, pivot)};
+    Terms<Lanes<double>> all = {wide_gradient(in, k, form), distance<centered>(in, form, pivot)};
     if constexpr (style != kWeighted) return all;
     const Lanes<double> weight = widen(in.template weights<GradientSums::read_count - 1>());
     return {counted(weight, all.term), counted(weight, all.factor)};

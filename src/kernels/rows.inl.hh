@@ -325,9 +325,10 @@ BNORM_FLAT void map_rows(const Tile& t) {
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
-      const auto k = broadcast_coefficients<Op>(arrays, c);
+      auto k = broadcast_coefficients<Op>(arrays, c);
+      // By value: behind a reference they pass through memory, and 8 x 512 x 16 infers in twice the time.
       map_run<Op>(
-          run.from, run.to, s1 - s0, t.stream, [k](int64_t, int64_t) { return k; }, form);
+          run.from, run.to, s1 - s0, t.stream, [k](int64_t, int64_t) mutable { return k; }, form);
     }
   });
 }
