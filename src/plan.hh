@@ -20,7 +20,7 @@ struct Passes {
 
 /// Arrays that a call needs besides the caller's, all in one workspace.
 struct Workspace {
-  double* first;  // [G][blocks][C]: results of the reductions, merged into block 0
+  double* first = nullptr;  // [G][blocks][C]: results of the reductions, merged into block 0
   double* second;
   // [G][C], as rounded to stats_type: the caller's own arrays if they are f64, then read only in backward.
   double* saved_mean;

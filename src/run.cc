@@ -33,8 +33,8 @@ void store_values(void* to, int64_t begin, int64_t count, bool f64, const double
     convert(from, count, static_cast<float*>(to) + begin);
 }
 
-Run::Run(const Plan& p, Call& c, void* memory)
-    : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)), w(memory ? map_workspace(p, memory) : Workspace{}) {
+Run::Run(const Plan& p, Call& c, void* memory) : plan(p), call(c), order(make_order(c.batch, p.desc.spatial)) {
+  if (memory) w = map_workspace(p, memory);
   if (statistics_in_place()) {
     w.saved_mean = static_cast<double*>(call.mean);
     w.saved_inv_std = static_cast<double*>(call.inv_std);

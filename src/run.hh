@@ -52,8 +52,8 @@ struct Run {
   const Plan& plan;
   Call& call;
   Order order;
-  Workspace w;
-  int64_t bytes;              // traffic of all tensors together
+  Workspace w;    // without memory nothing but `first`, NULL: clearing it took a sixth of a call on 256 values
+  int64_t bytes;  // traffic of all tensors together
   int64_t bytes_per_channel;  // of the widest tensor
   const void* weights;        // those given, or room for those that lengths make; NULL: all count 1
 
