@@ -29,21 +29,23 @@ bnorm_type type_of(Dtype dtype) {
 /// Backward behind a residual finds the derivative from y where that tells it, else from the residual.
 bool reads_forward(const Row& row) { return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY; }
 bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells; }
-bool needs_y(const Row& row) { return !is_backward(row) || row.from_output || (reads_forward(row) && y_tells(row)); }
+bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
+bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
+/// dx of frozen statistics is dy times a factor, unless the derivative is of z.
+bool needs_input(const Row& row) {
+  return !(row.frozen && !wants_params(row)) || (row.activation != BNORM_IDENTITY && !reads_forward(row));
+}
+bool reads_x(const Row& row) { return needs_input(row) && !row.from_output; }
+/// In place of x.
+bool reads_output(const Row& row) { return needs_input(row) && row.from_output; }
+
+bool needs_y(const Row& row) { return !is_backward(row) || reads_output(row) || (reads_forward(row) && y_tells(row)); }
 bool reads_residual(const Row& row) {
   return row.residual && (!is_backward(row) || (reads_forward(row) && !y_tells(row)));
 }
 
 /// Statistics run over groups as well; parameters are shared.
 int64_t statistics_of(const Row& row) { return row.groups * row.shape.channels; }
-
-bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
-bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
-/// dx of frozen statistics is dy times a factor, unless the derivative is of z.
-bool reads_x(const Row& row) {
-  if (row.from_output) return false;
-  return !(row.frozen && !wants_params(row)) || (row.activation != BNORM_IDENTITY && !reads_forward(row));
-}
 
 /// Statistics or gradient sums come before the first output.
 bool has_statistics_pass(const Row& row) { return row.operation == Operation::train || (wants_dx(row) && !row.frozen); }
@@ -78,7 +80,7 @@ TensorSet make_set(const Row& row) {
   return {Buffer(x), Buffer(y), Buffer(residual), Buffer(dy), Buffer(dx), Buffer(dresidual)};
 }
 
-/// A tensor as the twin knows them, all of `bytes`: in whole lines, so that the last part may reach into the line
+/// The twin's tensors, all of `bytes`, that make up one: in whole lines, so that the last part may reach into the line
 /// behind the buffer.
 std::vector<std::byte*> parts_of(const Buffer& buffer, size_t bytes) {
   std::vector<std::byte*> parts;

@@ -111,8 +111,10 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
 }
 
 int64_t working_set_bytes(const Traffic& traffic) {
-  const auto tensors = static_cast<size_t>(traffic.sets.front().ins + traffic.sets.front().outs);
-  return static_cast<int64_t>(tensors * traffic.tensor_bytes + traffic.parameter_bytes + traffic.statistics_bytes);
+  const Tensors& set = traffic.sets.front();
+  const auto tensors = static_cast<int64_t>(set.ins) + static_cast<int64_t>(set.outs);
+  return tensors * static_cast<int64_t>(traffic.tensor_bytes) +
+         static_cast<int64_t>(traffic.parameter_bytes + traffic.statistics_bytes);
 }
 
 /// `ours`: this row's samples, followed by those of its ways to reach the floor; `theirs`: those of the peers.

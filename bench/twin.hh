@@ -9,8 +9,10 @@ namespace bnorm_bench {
 /// Alignment of every buffer and of every range but the end of the last.
 inline constexpr size_t kLineBytes = 64;
 
-/// Tensors of one call, of equal size: one of twice the element size counts as two.
+// Backward behind a residual, of outputs twice as wide: x, dy and y make 1 + 2 + 2, dx and dresidual 1 + 2.
 constexpr int kMostIns = 5, kMostOuts = 3;
+
+/// Tensors of one call, of equal size: one of twice the element size counts as two.
 struct Tensors {
   const std::byte* in[kMostIns];
   int ins;

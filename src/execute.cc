@@ -24,17 +24,35 @@ Affine affine_of(const Plan& plan, const Call& call, int64_t g, int64_t c) {
   return {advance(call.affine.scale, at, bytes), advance(call.affine.shift, at, bytes), plan.param_type};
 }
 
+/// A partials buffer: count[G], two arrays [G][C], and of reliability weights the sums of their squares, [G].
+/// `Double`: const or not.
+template <class Double>
+struct PartialsBuffer {
+  Double* count;
+  Double* first;
+  Double* second;
+  Double* square;  // NULL: none
+
+  PartialsBuffer(const Plan& plan, Double* buffer)
+      : count(buffer),
+        first(count + plan.desc.groups),
+        second(first + plan.all_channels()),
+        square(plan.has_squares() ? second + plan.all_channels() : nullptr) {}
+  double square_of(int64_t g) const { return square ? square[g] : 0; }
+  GroupMoments moments(int64_t channels) const { return {count, square, false, first, second, channels}; }
+};
+
 /// Copies block 0 of the partials into the caller's partials buffer.
-void export_partials(const Run& run, double* to) {
-  const int64_t groups = run.desc().groups, channels = run.channels();
-  for (int64_t g = 0; g < groups; ++g) {
-    to[g] = run.count(g);
-    if (run.plan.has_squares())
-      to[groups + 2 * groups * channels + g] = run.weights ? run.w.group_square[run.weight_group(g)] : 0;
+void export_partials(const Run& run, double* buffer) {
+  const PartialsBuffer<double> to(run.plan, buffer);
+  const int64_t channels = run.channels();
+  for (int64_t g = 0; g < run.desc().groups; ++g) {
+    to.count[g] = run.count(g);
+    if (to.square) to.square[g] = run.weights ? run.w.group_square[run.weight_group(g)] : 0;
     for (int64_t c = 0; c < channels; ++c) {
-      const bool any = run.blocks() > 0;
-      to[groups + g * channels + c] = any ? run.w.first[g * run.group_stride() + c] : 0;
-      to[groups + (groups + g) * channels + c] = any ? run.w.second[g * run.group_stride() + c] : 0;
+      const int64_t from = g * run.group_stride() + c;
+      to.first[g * channels + c] = run.blocks() > 0 ? run.w.first[from] : 0;
+      to.second[g * channels + c] = run.blocks() > 0 ? run.w.second[from] : 0;
     }
   }
 }
@@ -42,35 +60,35 @@ void export_partials(const Run& run, double* to) {
 /// Merges n partials buffers; part(i) is the i-th, `merged` may be part(0).
 template <class Part>
 void merge_parts(const Plan& plan, PartialKind kind, int64_t n, const Part& part, double* merged) {
-  const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
-  for (int64_t g = 0; g < groups; ++g) {
+  const PartialsBuffer<double> to(plan, merged);
+  const auto from = [&](int64_t i) { return PartialsBuffer<const double>(plan, part(i)); };
+  for (int64_t g = 0; g < plan.desc.groups; ++g) {
     // Along the tree as well: weights are no whole numbers.
-    const int64_t square = groups + 2 * groups * channels + g;
     Partial counts;
     merge_range(
         *plan.table, PartialKind::kSums, 1, 0, n,
         [&](int64_t i, Partial& p) {
-          p = {part(i)[g], {plan.has_squares() ? part(i)[square] : 0}, {}};
+          p = {from(i).count[g], {from(i).square_of(g)}, {}};
         },
         counts);
+    const int64_t channels = plan.desc.channels;
     for (int64_t c = 0; c < channels; c += kMergeChannels) {
-      const int64_t some = std::min(kMergeChannels, channels - c), first = groups + g * channels + c;
-      const int64_t second = first + groups * channels;
+      const int64_t some = std::min(kMergeChannels, channels - c), at = g * channels + c;
       const auto bytes = static_cast<size_t>(some) * sizeof(double);
       Partial all;
       merge_range(
           *plan.table, kind, some, 0, n,
           [&](int64_t i, Partial& p) {
-            p.count = part(i)[g];
-            std::memcpy(p.first, part(i) + first, bytes);
-            std::memcpy(p.second, part(i) + second, bytes);
+            p.count = from(i).count[g];
+            std::memcpy(p.first, from(i).first + at, bytes);
+            std::memcpy(p.second, from(i).second + at, bytes);
           },
           all);
-      std::memcpy(merged + first, all.first, bytes);
-      std::memcpy(merged + second, all.second, bytes);
+      std::memcpy(to.first + at, all.first, bytes);
+      std::memcpy(to.second + at, all.second, bytes);
     }
-    merged[g] = counts.count;  // last: merged may be the first part
-    if (plan.has_squares()) merged[square] = counts.first[0];
+    to.count[g] = counts.count;  // last: merged may be the first part
+    if (to.square) to.square[g] = counts.first[0];
   }
 }
 
@@ -172,7 +190,7 @@ void prepare_gradient(const Run& run, int64_t g, int64_t c0, int64_t c1, double 
   if (run.desc().frozen) return;
   void* coefficient[kCoefficients];
   run.coefficients_at(g, c0, coefficient);
-  if (count == 0) {  // of positions without weight, which don't use them
+  if (count == 0) {  // nothing was counted: dx = dz * gain
     for (const Coefficient k : {kSlope, kBias})
       std::memset(coefficient[k], 0, static_cast<size_t>((c1 - c0) * run.plan.arithmetic_bytes()));
     return;
@@ -223,7 +241,7 @@ constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 /// Reduces all blocks and puts the merged partials of every group and channel into a partials buffer.
 bnorm_status reduce_to(const Run& run, const TwoPasses& passes, PartialKind kind, double* partials) {
   const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, kind, g, c0, c1); };
-  if (!load_weights(run)) return failed(run.call);
+  if (!sum_weights(run)) return failed(run.call);
   if (run.positions() > 0 && !run_passes(run, passes, merge)) return failed(run.call);
   export_partials(run, partials);
   return BNORM_OK;
@@ -252,6 +270,7 @@ bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, b
   const int64_t count = 1 + plan.partials_doubles();
   double* const received = e.buffer + count;
   e.buffer[0] = own;
+  if (own != BNORM_OK) std::fill_n(partials_to_send(call), count - 1, 0.0);
   const int32_t result = e.allgather(e.context, e.buffer, received, count);
   if (own != BNORM_OK) return own;
   if (result != 0)
@@ -267,28 +286,13 @@ bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, b
   return BNORM_OK;
 }
 
-/// A partials buffer: count[G], two arrays [G][C], and of reliability weights the sums of their squares, [G].
-struct Partials {
-  const double* count;
-  const double* first;
-  const double* second;
-  const double* square;  // NULL: none
-
-  Partials(const Plan& plan, const double* buffer)
-      : count(buffer),
-        first(count + plan.desc.groups),
-        second(first + plan.all_channels()),
-        square(plan.has_squares() ? second + plan.all_channels() : nullptr) {}
-  GroupMoments moments(int64_t channels) const { return {count, square, false, first, second, channels}; }
-};
-
 bnorm_status train_together(const Run& run) {
   const Plan& plan = run.plan;
   constexpr auto kind = PartialKind::kMoments;
   const bnorm_status own = reduce_to(run, forward_passes(plan, true, false), kind, partials_to_send(run.call));
   const bnorm_status status = exchange_partials(plan, run.call, kind, own);
   if (status != BNORM_OK) return status;
-  const Partials all(plan, partials_to_send(run.call));
+  const PartialsBuffer<const double> all(plan, partials_to_send(run.call));
   for (int64_t g = 0; g < plan.desc.groups; ++g) {
     const int64_t at = g * run.channels();
     finish_statistics(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
@@ -301,7 +305,7 @@ bnorm_status train_together(const Run& run) {
 
 /// Gradients from the sums of a partials buffer; the coefficients are prepared.
 bnorm_status apply_sums(const Run& run, const double* sums) {
-  const Partials all(run.plan, sums);
+  const PartialsBuffer<const double> all(run.plan, sums);
   for (int64_t g = 0; g < run.desc().groups; ++g) {
     const int64_t at = g * run.channels();
     prepare_gradient(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
@@ -334,9 +338,7 @@ void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) 
 // ---------------------------------------------------------------------------------------------- full calls --
 
 bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status) {
-  if (!call.exchange) return status;
-  std::fill_n(partials_to_send(call), handle->plan.partials_doubles(), 0.0);
-  return exchange_partials(handle->plan, call, PartialKind::kSums, status);
+  return call.exchange ? exchange_partials(handle->plan, call, PartialKind::kSums, status) : status;
 }
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
@@ -357,7 +359,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return train_together(run);
-  if (!load_weights(run)) return failed(call);
+  if (!sum_weights(run)) return failed(call);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
     const int64_t at = g * run.group_stride() + c0;
@@ -369,11 +371,13 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
     return failed(call);
   store_statistics(run);
   const double positions = run.positions();
-  const bool own_counts = run.weights && run.weight_groups() == run.desc().groups;
-  return update_running(
-      run.plan, call,
-      {run.weights ? run.w.group_weight : &positions, run.plan.has_squares() ? run.w.group_square : nullptr,
-       !own_counts, run.w.first, run.w.second, run.group_stride()});
+  GroupMoments moments = {&positions, nullptr, true, run.w.first, run.w.second, run.group_stride()};
+  if (run.weights) {
+    moments.count = run.w.group_weight;
+    moments.square = run.w.group_square;
+    moments.one_count = run.plan.weight_groups() != run.desc().groups;
+  }
+  return update_running(run.plan, call, moments);
 }
 
 bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
@@ -381,7 +385,7 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return backward_together(run);
-  if (!load_weights(run)) return failed(call);
+  if (!sum_weights(run)) return failed(call);
   const bool any = run.positions() > 0;
   const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
   prepare_backward(run);
@@ -452,7 +456,7 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
   const Plan& plan = handle.plan;
   const int64_t groups = plan.desc.groups, channels = plan.desc.channels;
   const bool f64 = plan.desc.stats_type == BNORM_F64;
-  const Partials all(plan, moments);
+  const PartialsBuffer<const double> all(plan, moments);
   double saved_mean[kChannelRun], saved_inv_std[kChannelRun], r[kChannelRun], d[kChannelRun];
   for (int64_t g = 0; (call.mean || call.renorm_r) && g < groups; ++g)
     for (int64_t c = 0; c < channels; c += kChannelRun) {
@@ -483,7 +487,7 @@ bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums)
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
-  if (!load_weights(run)) return failed(call);
+  make_weights(run);
   prepare_backward(run);
   return apply_sums(run, sums);
 }

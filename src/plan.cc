@@ -58,34 +58,37 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
-      : known_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
+      : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
       fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
     }
   }
   /// The best family that suits all the given tensors.
-  Family family(std::initializer_list<Tensor> tensors) const {
-    unsigned fits = known_;
+  Family family(std::initializer_list<Tensor> tensors) const { return best(tensors, ~0u); }
+  /// The best of those that have kernels for weights, where there are any.
+  Family weighted(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
+
+ private:
+  Family best(std::initializer_list<Tensor> tensors, unsigned fits) const {
     for (const Tensor t : tensors) fits &= fits_[t];
     for (const Family f : kPreference)
       if ((fits >> f & 1u) != 0) return f;
     return kScattered;
   }
 
- private:
-  unsigned known_;  // families that have kernels
+  unsigned weighted_;
   unsigned fits_[kTensors];
 };
 
 Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
-  return {choose.family({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
+  return {choose.weighted({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
 }
 
 Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
   const Tensor x = d.from_output ? kY : kX;
-  return {choose.family({x, kDy, other}),
-          d.residual_added ? choose.family({x, kDy, other, kDx, kDresidual}) : choose.family({x, kDy, other, kDx})};
+  return {choose.weighted({x, kDy, other}),
+          d.residual_added ? choose.weighted({x, kDy, other, kDx, kDresidual}) : choose.weighted({x, kDy, other, kDx})};
 }
 
 void choose_types(Plan& p) {

@@ -63,7 +63,7 @@ inline bnorm_status check_factor(double factor, Report& report) {
   return report.say(BNORM_INVALID_ARGUMENT, "average_factor = %g: must be in [0, 1]", factor);
 }
 
-// 72 bytes of workspace an element at worst (one value a channel) stay far from 2^63.
+// 144 bytes of workspace an element at worst (one value a channel, weights, renormalization) stay far from 2^63.
 constexpr int64_t kMostElements = int64_t{1} << 52;
 
 inline constexpr const char* kTensorNames[kTensors] = {"x", "y", "residual", "dx", "dy", "dresidual"};

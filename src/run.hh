@@ -70,7 +70,6 @@ struct Run {
   double block_count_of(int64_t g, int64_t b) const {
     return weights ? w.block_weight[weight_group(g) * blocks() + b] : static_cast<double>(block_length(order, b));
   }
-  int64_t weight_groups() const { return plan.weight_groups(); }
   int64_t weight_group(int64_t g) const { return desc().channel_block ? 0 : g; }
   /// A group's weights as a tensor.
   View weights_of(int64_t g) const;

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <limits>
 
 #include "arrays.hh"
 
@@ -92,17 +91,17 @@ bnorm_status check_renorm_limits(const bnorm_train_args& args, Call* call) {
   return BNORM_OK;
 }
 
-/// Finds the first of `count` weights that is none.
+/// Finds the first of `count` weights that is none. Within these limits no sum, square or inverse overflows.
 template <class A>
 bnorm_status check_weight_values(const void* values, int64_t from, int64_t count, Call* call) {
   const A* const weights = static_cast<const A*>(values) + from;
-  const auto is_weight = [](A w) { return w >= 0 && w <= std::numeric_limits<A>::max(); };
+  const auto is_weight = [](A w) { return w == 0 || (w >= A{0x1p-64} && w <= A{0x1p64}); };
   int64_t wrong = 0;  // without a way out of the loop it is vectorized
   for (int64_t i = 0; i < count; ++i) wrong += !is_weight(weights[i]);
   for (int64_t i = 0; wrong > 0 && i < count; ++i)
     if (!is_weight(weights[i]))
-      return call->report.say(BNORM_INVALID_ARGUMENT, "weights[%" PRId64 "] = %g: must be finite and >= 0", from + i,
-                              static_cast<double>(weights[i]));
+      return call->report.say(BNORM_INVALID_ARGUMENT, "weights[%" PRId64 "] = %g: must be 0 or in [2^-64, 2^64]",
+                              from + i, static_cast<double>(weights[i]));
   return BNORM_OK;
 }
 
@@ -114,25 +113,34 @@ bnorm_status check_lengths(const int64_t* lengths, int64_t from, int64_t count, 
   return BNORM_OK;
 }
 
-/// Either weights or lengths, of the call's batch.
+/// Either weights or lengths, of the call's batch; not yet their values.
 bnorm_status check_weights(const Plan& plan, const void* weights, const int64_t* lengths, bool taken, Call* call,
                            Arrays& arrays) {
   const bnorm_desc& d = plan.desc;
   taken = taken && d.weighting;
   if (!taken && !weights && !lengths) return BNORM_OK;
-  const int64_t groups = plan.weight_groups(), last = groups == 0 ? 0 : (groups - 1) * d.batch + call->batch;
+  const int64_t groups = plan.weight_groups();
+  const int64_t samples = groups == 0 || call->batch == 0 ? 0 : (groups - 1) * d.batch + call->batch;
   if (taken && weights && lengths)
     return call->report.say(BNORM_INVALID_ARGUMENT, "lengths = %p: must be NULL where weights are given",
                             static_cast<const void*>(lengths));
   const auto need = taken ? Arrays::kOptional : Arrays::kAbsent, of_weights = lengths ? need : required_if(taken);
-  BNORM_CHECK(arrays.values("weights", weights, last * d.spatial, plan.arithmetic_bytes(), of_weights, false));
-  BNORM_CHECK(arrays.values("lengths", lengths, last, sizeof(int64_t), need, false));
+  BNORM_CHECK(arrays.values("weights", weights, samples * d.spatial, plan.arithmetic_bytes(), of_weights, false));
+  BNORM_CHECK(arrays.values("lengths", lengths, samples, sizeof(int64_t), need, false));
   call->weights = weights;
   call->lengths = lengths;
+  return BNORM_OK;
+}
+
+/// The values of weights and lengths. Behind the check of overlaps, as all that is refused for a value: a rank then
+/// tells the others.
+bnorm_status check_counts(const Plan& plan, Call* call) {
+  const bnorm_desc& d = plan.desc;
   const auto check_values = plan.arithmetic == 1 ? check_weight_values<double> : check_weight_values<float>;
-  for (int64_t g = 0; g < groups; ++g) {
-    if (weights) BNORM_CHECK(check_values(weights, g * d.batch * d.spatial, call->batch * d.spatial, call));
-    if (lengths) BNORM_CHECK(check_lengths(lengths, g * d.batch, call->batch, d.spatial, call));
+  for (int64_t g = 0; g < plan.weight_groups(); ++g) {
+    const int64_t sample = g * d.batch;
+    if (call->weights) BNORM_CHECK(check_values(call->weights, sample * d.spatial, call->batch * d.spatial, call));
+    if (call->lengths) BNORM_CHECK(check_lengths(call->lengths, sample, call->batch, d.spatial, call));
   }
   return BNORM_OK;
 }
@@ -142,15 +150,15 @@ bnorm_status check_partials(const Plan& plan, const char* name, const double* pa
                             Arrays& arrays) {
   const int64_t groups = plan.desc.groups, count = plan.partials_doubles();
   BNORM_CHECK(arrays.values(name, partials, count, sizeof(double), Arrays::kRequired, writes));
-  const auto check_counts = [&](int64_t from) {
+  const auto check_values = [&](int64_t from, const char* what) {
     for (int64_t i = from; !writes && i < from + groups; ++i)
       if (!std::isfinite(partials[i]) || partials[i] < 0)
-        return call->report.say(BNORM_INVALID_ARGUMENT, "%s[%" PRId64 "] = %g: a count must be finite and >= 0", name,
-                                i, partials[i]);
+        return call->report.say(BNORM_INVALID_ARGUMENT, "%s[%" PRId64 "] = %g: %s must be finite and >= 0", name, i,
+                                partials[i], what);
     return bnorm_status{BNORM_OK};
   };
-  BNORM_CHECK(check_counts(0));
-  return plan.has_squares() ? check_counts(count - groups) : BNORM_OK;
+  BNORM_CHECK(check_values(0, "a count"));
+  return plan.has_squares() ? check_values(count - groups, "a sum of squares") : BNORM_OK;
 }
 
 bnorm_status check_coefficients(const Plan& plan, const void* coefficients, bool writes, Arrays& arrays) {
@@ -222,6 +230,7 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   BNORM_CHECK(check_weights(plan, args->weights, args->lengths, reads_x, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
+  BNORM_CHECK(check_counts(plan, call));
   return check_inverses(plan, args->scale, call);
 }
 
@@ -264,6 +273,7 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(check_weights(plan, args->weights, args->lengths, true, call, arrays));
   if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
+  BNORM_CHECK(check_counts(plan, call));
   return check_inverses(plan, args->scale, call);
 }
 

@@ -67,8 +67,16 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
                       "activation = %" PRId32
                       ": with from_output = 1 must be BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU",
                       d.activation);
-  if (d.from_output && d.activation == BNORM_ELU && d.elu_alpha == 0)
-    return report.say(BNORM_INVALID_ARGUMENT, "elu_alpha = 0: must be > 0 with from_output = 1");
+  // As the arithmetic type holds them.
+  const auto held = [&](double v) { return d.data_type == BNORM_F64 ? v : static_cast<double>(static_cast<float>(v)); };
+  const bool is_elu = d.activation == BNORM_ELU, is_leaky = d.activation == BNORM_LEAKY_RELU;
+  if (d.from_output && is_elu && !(held(d.elu_alpha) > 0 && std::isfinite(held(d.elu_alpha))))
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "elu_alpha = %g: must be > 0, in f32 too unless data is F64 (from_output)", d.elu_alpha);
+  if (d.from_output && is_leaky && !std::isfinite(held(1 / d.leaky_slope)))
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "leaky_slope = %g: must have a finite inverse, in f32 too unless data is F64 (from_output)",
+                      d.leaky_slope);
   if (d.renorm && d.frozen)
     return report.say(BNORM_INVALID_ARGUMENT, "renorm = 1: must be 0 with frozen = 1, whose statistics are no batch's");
   if (d.channel_block != 0 && d.channel_block != 8 && d.channel_block != 16)

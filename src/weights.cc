@@ -9,7 +9,7 @@ namespace {
 template <class A>
 void weights_of_lengths(const Run& run, A* weights) {
   const int64_t batch = run.desc().batch, spatial = run.order.spatial;
-  for (int64_t g = 0; g < run.weight_groups(); ++g)
+  for (int64_t g = 0; g < run.plan.weight_groups(); ++g)
     for (int64_t n = 0; n < run.order.batch; ++n) {
       A* const sample = weights + (g * batch + n) * spatial;
       const int64_t length = run.call.lengths[g * batch + n];
@@ -53,25 +53,31 @@ void sum_blocks(const Run& run, int64_t g) {
 
 }  // namespace
 
-bool load_weights(const Run& run) {
+void make_weights(const Run& run) {
+  if (!run.call.lengths) return;
+  if (run.plan.arithmetic == 1)
+    weights_of_lengths(run, static_cast<double*>(run.w.weights));
+  else
+    weights_of_lengths(run, static_cast<float*>(run.w.weights));
+}
+
+bool sum_weights(const Run& run) {
   if (!run.weights) return true;
-  const bool f64 = run.plan.arithmetic == 1;
-  if (run.call.lengths && f64) weights_of_lengths(run, static_cast<double*>(run.w.weights));
-  if (run.call.lengths && !f64) weights_of_lengths(run, static_cast<float*>(run.w.weights));
+  make_weights(run);
   Form form = {};
   form.derivative = kOne;
-  const Workers workers(run.call.executor,
-                        run.weight_groups() * run.order.batch * run.order.spatial * run.plan.arithmetic_bytes());
-  Cut cut = {run.weight_groups(), 1, run.blocks(), 1, 1, 1};
+  const int64_t groups = run.plan.weight_groups(), positions = groups * run.order.batch * run.order.spatial;
+  const Workers workers(run.call.executor, positions * run.plan.arithmetic_bytes());
+  Cut cut = {groups, 1, run.blocks(), 1, 1, 1};
   if (workers.concurrency() > 1)
-    cut.unit_parts = std::max<int64_t>(std::min(workers.pieces() / std::max<int64_t>(cut.groups, 1), cut.units), 1);
+    cut.unit_parts = std::max<int64_t>(std::min(workers.pieces() / std::max<int64_t>(groups, 1), cut.units), 1);
   const bool done = run_pieces(workers, cut, [&](const Piece& p) {
     Tile t = weights_tile(run, form, p.g);
     t.b0 = p.u0;
     t.b1 = p.u1;
-    run.table().gradient_sums[f64 ? kAllF64 : kAllF32][kBare][t.family](t);
+    run.table().gradient_sums[run.plan.arithmetic == 1 ? kAllF64 : kAllF32][kBare][t.family](t);
   });
-  for (int64_t g = 0; g < run.weight_groups(); ++g) sum_blocks(run, g);
+  for (int64_t g = 0; done && g < groups; ++g) sum_blocks(run, g);
   return done;
 }
 

@@ -5,9 +5,11 @@
 
 namespace bnorm {
 
-/// Makes weights of lengths, where those were given, and sums the weights of all blocks and groups, into the workspace.
-/// False if the executor broke its contract. Without weights it does nothing.
-bool load_weights(const Run& run);
+/// Makes weights of lengths, where those were given, in the workspace.
+void make_weights(const Run& run);
+/// Makes weights and sums them over all blocks and groups, into the workspace. False if the executor broke its
+/// contract. Without weights it does nothing.
+bool sum_weights(const Run& run);
 
 /// What M2 is divided by for the running variance of values that count `count` in all; `square` is the sum of the
 /// squares of their weights.

@@ -21,9 +21,8 @@
 // 4 w of M2 and 5 w of delta^2; 1 / M and the product round once each; a wrong mean enters delta: E_var = w ((3 A + 9)
 // (4 D^2 + R^2) + (36 L + 5) D^2) + 4 D E_mean + E_mean^2. inv_std: half of E_var / (var + epsilon), half a w of that
 // sum, w each of the last step of Newton and its sum: 4 w with those of var, then t. Running: difference, product, sum
-// in f64, then p, as often as there are updates. Weights: one product more; the counts of blocks and of all have A + 3
-// L
-// + 4 w at most (count_roundoffs), which act on their means and on the ratios that weigh them: as many on A.
+// in f64, then p, as often as there are updates. Weights: one product more; the counts of blocks and of all have
+// A + 3 L + 4 w at most (count_roundoffs), which act on their means and on the ratios that weigh them: as many on A.
 //
 // Gradient sums: chains as above, L levels, G groups: dshift (A + L + G) w of sum |dz|, dscale 4 w more of
 // sum |dz (x - mean)| |inv_std|, or of raw sums (is_raw) of sum (|dz x| + |dz mean|) |inv_std|; on storing p. Where z

@@ -73,10 +73,12 @@ struct Batch {
   int64_t samples;
   bnorm_layout layout;
   std::vector<float> x, dy, y, dx;
-  std::vector<float> scale, shift;
+  std::vector<float> scale, shift, weights;  // weights: of reliability, or none
 
-  Batch(int64_t n, bnorm_layout l) : samples(n), layout(l) {
+  Batch(int64_t n, bnorm_layout l, bool weighted = false) : samples(n), layout(l) {
     Random random(7);
+    for (int64_t i = 0; weighted && i < kGroups * n * kSpatial; ++i)
+      weights.push_back(static_cast<float>(random.below(4)) * 0.3F);
     x = normals<float>(random, elements(), 3);
     dy = normals<float>(random, elements());
     scale = normals<float>(random, kChannels, 1);
@@ -95,6 +97,7 @@ struct Batch {
     d.activation = BNORM_RELU;
     d.running_mode = BNORM_RUNNING_SEQUENTIAL;
     d.allocator = allocator;
+    d.weighting = weights.empty() ? BNORM_UNWEIGHTED : BNORM_RELIABILITY_WEIGHTS;
     REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
     return make_plan(d);
   }
@@ -129,6 +132,7 @@ Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin
   t.running_var = out.running_var.data();
   t.executor = BNORM_SERIAL;
   t.exchange = exchange;
+  if (!b.weights.empty() && end > begin) t.weights = b.weights.data() + begin * kSpatial;
   Statuses s;
   s.train = bnorm_train(plan, &t);
   bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
@@ -144,6 +148,7 @@ Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin
   a.dshift = out.dshift.data();
   a.executor = BNORM_SERIAL;
   a.exchange = exchange;
+  a.weights = t.weights;
   s.backward = bnorm_backward(plan, &a);
   return s;
 }
@@ -176,7 +181,7 @@ TEST_CASE("exchange: ranks with whole blocks give the bits of one process") {
   for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
     for (const int64_t ranks : {1, 2, 3, 4, 8}) {
       const int64_t part = 64, rest = 17;  // 64 samples of 16 positions are a block
-      Batch one((ranks - 1) * part + rest, layout), many = one;
+      Batch one((ranks - 1) * part + rest, layout, ranks % 2 == 0), many = one;
       Shared expected;
       train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
       std::vector<int64_t> border = {0};
@@ -192,7 +197,7 @@ TEST_CASE("exchange: unequal and empty parts give the joined batch, the same on 
   const std::vector<std::vector<int64_t>> borders = {
       {0, 0, 30}, {0, 1, 30}, {0, 13, 13, 30}, {0, 5, 6, 29, 30}, {0, 0, 3, 10, 11, 11, 20, 30, 30}};
   for (const std::vector<int64_t>& border : borders) {
-    Batch one(30, BNORM_PLANAR), many = one;
+    Batch one(30, BNORM_PLANAR, border.size() % 2 == 1), many = one;
     Shared expected;
     train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
     const std::vector<Shared> shared = run_ranks(many, border);

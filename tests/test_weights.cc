@@ -356,6 +356,20 @@ TEST_CASE("weights: blocks of channels share them") {
   CHECK(running[0] == running[1]);
 }
 
+TEST_CASE("weights: an empty batch of several groups needs none") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.groups = 2;
+  d.batch = 3;
+  d.channels = 2;
+  d.weighting = BNORM_RELIABILITY_WEIGHTS;
+  const PlanPointer plan = make_plan(d);
+  std::vector<double> moments(bnorm_plan_partials_count(plan.get()), -1);
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.batch = 0;
+  REQUIRE(bnorm_moments(plan.get(), &t, moments.data()) == BNORM_OK);
+  CHECK(moments == std::vector<double>(moments.size(), 0));
+}
+
 TEST_CASE("weights: refusals") {
   Small p(3, 5, BNORM_RELIABILITY_WEIGHTS);
   const PlanPointer plan = p.plan();
@@ -369,10 +383,10 @@ TEST_CASE("weights: refusals") {
     CHECK(p.running_mean[0] == -7);
   };
   std::vector<int64_t> lengths = {0, 5, 3};
-  for (const double wrong : {-1.0, std::nan(""), HUGE_VAL}) {
+  for (const double wrong : {-1.0, std::nan(""), HUGE_VAL, 0x1p-65, 0x1p65}) {
     const double right = p.weights[7];
     p.weights[7] = wrong;
-    train(plan, [](auto&) {}, {"weights[7] = ", "finite and >= 0"});
+    train(plan, [](auto&) {}, {"weights[7] = ", "0 or in [2^-64, 2^64]"});
     bnorm_backward_args b = p.backward_args();
     check_refusal(bnorm_backward(plan.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"weights[7] = "});
     CHECK(p.dx[0] == -7);
@@ -389,6 +403,14 @@ TEST_CASE("weights: refusals") {
   train(plan, [](auto& t) { t.weights = nullptr; }, {"weights = NULL"});
   train(plan, [&](auto& t) { t.lengths = lengths.data(); }, {"lengths = ", "NULL where weights are given"});
   train(plan, [&](auto& t) { t.y = p.weights.data(); }, {"y = ", "overlaps weights"});
+  train(plan, [&](auto& t) { t.weights = nullptr, t.lengths = reinterpret_cast<int64_t*>(p.y.data()); },
+        {"y = ", "overlaps lengths"});
+  train(plan,
+        [&](auto& t) {
+          t.weights = nullptr;
+          t.lengths = reinterpret_cast<int64_t*>(reinterpret_cast<char*>(lengths.data()) + 4);
+        },
+        {"lengths = ", "aligned"});
   bnorm_desc none = BNORM_DESC_INIT;
   none.data_type = BNORM_F64;
   none.batch = 3;
@@ -406,7 +428,7 @@ TEST_CASE("weights: refusals") {
                 {"weights = ", "must be NULL"});
   t.weights = nullptr;
   check_refusal(bnorm_moments_finalize(plan.get(), partials.data(), &t), BNORM_INVALID_ARGUMENT, nullptr,
-                {"moments[5] = -1"});
+                {"moments[5] = -1", "sum of squares"});
 }
 
 }  // namespace bnorm_tests

@@ -235,7 +235,8 @@ typedef struct bnorm_desc {
   bnorm_activation activation;
   int32_t residual_added; /**< 1: z includes a residual, and calls must give it; 0: none */
   bnorm_running_mode running_mode;
-  int32_t biased_running_var; /**< 0: var * M / (M - 1) enters running_var for M >= 2; 1: var enters */
+  int32_t biased_running_var; /**< 0: var * M / (M - 1) enters running_var for M >= 2 (of weights: see
+                                   bnorm_weighting); 1: var enters */
   int32_t params_per_group; /**< 0: scale, shift and gradients are [C] (gradients summed over g in order); 1: [G][C] */
   int32_t frozen;           /**< 1: backward is that of bnorm_infer (running statistics), 0: that of bnorm_train */
   int32_t guard;            /**< 1: channels whose batch mean or variance is not finite in param_type keep their
@@ -251,11 +252,11 @@ typedef struct bnorm_desc {
   const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
   int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
                             needs BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU (elu_alpha > 0), and no residual */
-  bnorm_weighting weighting;
+  bnorm_weighting weighting; /**< positions that count differently: then calls must give weights or lengths */
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
  * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
- * buffer has one count for each block in place of count[G]. */
+ * buffer has one count (and sum of squares) for each block in place of count[G]. */
 #define BNORM_STRIDES_PACKED \
   { 0, 0, 0, 0 }
 #define BNORM_DESC_INIT                                                                                              \
@@ -339,11 +340,11 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
 /** Statistics over several callers ("ranks"): processes, or threads of one. Each gives its own batch, which may be
  *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
  *
- *  All ranks make the same calls in the same order, with plans equal in groups, channels and types. One message each
- *  way in a call: a status and a partials buffer (counts, means and M2, or gradient sums), all f64: 8 bytes for each of
- *  1 + bnorm_plan_partials_count numbers a rank. They
- *  are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one
- *  process on the joined batch where that function promises it.
+ *  All ranks make the same calls in the same order, with plans equal in groups, channels, types and weighting. One
+ *  message each way in a call: a status and a partials buffer (counts, means and M2, or gradient sums), all f64:
+ *  8 bytes for each of 1 + bnorm_plan_partials_count numbers a rank. They are merged by the tree of
+ *  bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one process on the joined
+ *  batch where that function promises it.
  *
  *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
  *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the arguments or
@@ -429,9 +430,9 @@ typedef struct bnorm_train_args {
   double renorm_d_max;            /**< likewise: >= 0; INIT sets 0: batch normalization until told otherwise */
   void* renorm_r;                 /**< [G][C] of stats_type, out, for bnorm_backward; NULL: not saved, or no renorm */
   void* renorm_d;                 /**< likewise; both or neither */
-  const void* weights;    /**< of desc.weighting, [G][N][S] without gaps, N the plan's (channel_block: [N][S]), for all
-                               channels: f32, of F64 data f64; finite, >= 0. Either these or lengths, else NULL */
-  const int64_t* lengths; /**< [G][N], each in [0, S]: weight 1 for the first so many positions of a sample, 0 behind */
+  const void* weights;            /**< of desc.weighting, [G][N][S] without gaps, N the plan's (channel_block: [N][S]):
+                                       f32, of F64 data f64; each 0, or in [2^-64, 2^64]. These or lengths, else NULL */
+  const int64_t* lengths;         /**< [G][N], each in [0, S]: weight 1 for the first so many positions of a sample */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
@@ -441,7 +442,7 @@ typedef struct bnorm_train_args {
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
  *  average_factor 1 replaces running_* (whatever they held), 0 keeps them.
- *  M = 1: var = 0, y = activation(shift + residual). M = 0: BNORM_OK, saved statistics 0, running_* untouched.
+ *  One value: var = 0, y = activation(shift + residual). M = 0: BNORM_OK, saved statistics 0, running_* untouched.
  *  desc.renorm: batch renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1). running_mean and running_var are
  *  required; as they were before the call, with sigma = sqrt(running_var + epsilon) (1 / sigma is 0 where that is 0),
  *    r = clip(1 / inv_std / sigma, 1 / renorm_r_max, renorm_r_max)     (inv_std 0: 0 in place of 1 / inv_std)
@@ -496,7 +497,7 @@ typedef struct bnorm_backward_args {
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
- *  added, from y if that tells it, else from x and residual. M = 0: dscale = dshift = 0.
+ *  added, from y if that tells it, else from x and residual; from_output: from y. M = 0: dscale = dshift = 0.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
  *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of
@@ -504,7 +505,8 @@ typedef struct bnorm_backward_args {
  *  of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is
  *  there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
- *  dy = 0 there, and all gradients are exact. Statistics may be frozen: dscale and dshift then leave them out too.
+ *  dy = 0 there, and all gradients are exact. (NaN in padding behind an activation that takes a function makes NaN of
+ *  dx and dresidual, there alone.) Statistics may be frozen: dscale and dshift then leave those positions out too.
  *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
 

@@ -9,9 +9,9 @@
  *   args.exchange = &exchange;
  *   bnorm_train(plan, &args);
  *
- * One MPI_Allgather a call, of 1 + G + 2*G*C doubles a rank. MPI's default error handler ends the processes: with
- * MPI_ERRORS_RETURN on the communicator a failure becomes BNORM_EXECUTION_FAILED instead. What MPI asks of threads is
- * the caller's to see to: the call communicates from the thread that makes it.
+ * One MPI_Allgather a call, of 1 + bnorm_plan_partials_count doubles a rank. MPI's default error handler ends the
+ * processes: with MPI_ERRORS_RETURN on the communicator a failure becomes BNORM_EXECUTION_FAILED instead. What MPI
+ * asks of threads is the caller's to see to: the call communicates from the thread that makes it.
  */
 #ifndef BNORM_MPI_H
 #define BNORM_MPI_H

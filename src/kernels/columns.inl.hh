@@ -56,10 +56,12 @@ struct LaneMap {
   }
 };
 
-/// The channels' values by lane, zeros up to a multiple of 16. Not inlined, as what else no operation changes: once
-/// in each reduction of columns, these made a tenth of all kernels.
+// Not inlined, for functions that are the same for every operation: they were a tenth of all kernels.
+#define BNORM_SHARED static __attribute__((noinline))
+
+/// The channels' values by lane, zeros up to a multiple of 16.
 template <class V>
-static __attribute__((noinline)) const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
+BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   const int64_t period = map.family == kColumnsNarrow ? map.channels : lanes;
   const int64_t positions = map.family == kColumnsPlanar ? map.order.spatial : 1;
   int64_t l = 0;
@@ -95,16 +97,16 @@ struct LaneGroups {
   void add(int64_t l) { first[count++] = l; }
 };
 
-/// The pivots of a tile in lane order, and the groups of lanes without and with any, or all with them.
+/// The pivots of a tile in lane order, and the groups of lanes without and with any; `all`: as if all had one.
 struct LanePivots {
   double lane[kTileLanes];
   LaneGroups raw, centered;
 
-  __attribute__((noinline))
-  LanePivots(const double* pivot, bool any, bool always_centered, const LaneMap& map, int64_t lanes) {
-    if (any || always_centered) spread(pivot, lane, map, lanes);
+  __attribute__((noinline)) LanePivots(const double* pivot, bool any, bool all, const LaneMap& map, int64_t lanes) {
+    any = any || all;
+    if (any) spread(pivot, lane, map, lanes);
     for (int64_t l = 0; l < lanes; l += 16) {
-      int64_t found = always_centered;
+      int64_t found = all;
       for (int64_t i = 0; any && i < 16; ++i) found += lane[l + i] != 0;
       (found > 0 ? centered : raw).add(l);
     }
@@ -266,8 +268,8 @@ static inline void add_quad(const QuadRows<Op>& quad, const LaneContext<Op>& con
 }
 
 /// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
-static __attribute__((noinline)) void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride,
-                                                 const double* sums, double* result) {
+BNORM_SHARED void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride, const double* sums,
+                             double* result) {
   // Sums of blocks are never -0, which 0 would change.
   if (slots == 1) {
     __builtin_memcpy(result, sums, static_cast<size_t>(channels) * sizeof(double));
@@ -315,7 +317,7 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   double pivot[kTileLanes];
   bool any = Op::first_pivots(t, c, channels, b, pivot);
   for (bool again = false;; again = true) {
-    const LanePivots pivots(pivot, any, Op::always_centered, map, lanes);
+    const LanePivots pivots(pivot, any, Op::always_pivoted || (Op::always_centered && !again), map, lanes);
     const LaneContext<Op> context = {coefficients.arrays, form, pivots.lane};
     if (!again) sums.clear(pivots.raw, classes);
     sums.clear(pivots.centered, classes);

@@ -41,26 +41,19 @@ static constexpr void fill_style(KernelTable& t, Data data, int as) {
 constexpr bool kStylesOfF32 = Part<float>::size > 1;
 constexpr bool kStylesOfAll = Part<float>::size >= 8;
 
-/// One type or another: <type_traits> would bring in inline functions.
-template <bool first, class A, class B>
-struct SelectType {
-  using type = A;
-};
-template <class A, class B>
-struct SelectType<false, A, B> {
-  using type = B;
-};
-template <bool first, class A, class B>
-using Select = typename SelectType<first, A, B>::type;
-
 template <class T>
 static constexpr void fill_data(KernelTable& t, Data data) {
   constexpr bool is_f32 = Element<T>::is_f32;
-  // Smaller registers make larger kernels: there f32 takes those of kMixed, in 1.1 to 1.3 of the time.
-  using Weighted = Select<is_f32 && !kStylesOfAll, Mixed, T>;
   fill_reduce<Moments<T>>(t.moments[data]);
-  fill_reduce<Moments<Weighted, kWeighted>>(t.weighted_moments[data]);
-  fill_style<Weighted, kWeighted>(t, data, kWeighted);
+  const auto fill_weighted = [&]<class W>(W) {
+    fill_reduce<Moments<W, kWeighted>>(t.weighted_moments[data]);
+    fill_style<W, kWeighted>(t, data, kWeighted);
+  };
+  // Smaller registers make larger kernels: there f32 takes those of kMixed, in 1.1 to 1.3 of the time.
+  if constexpr (is_f32 && !kStylesOfAll)
+    fill_weighted(Mixed());
+  else
+    fill_weighted(T());
   fill_style<T, kCurved>(t, data, kCurved);
   for (int style = kPiecewise; style < kStyles; ++style) fill_style<T, kPiecewise>(t, data, style);
   if constexpr (is_f32 ? kStylesOfF32 : kStylesOfAll) fill_style<T, kBare>(t, data, kBare);
