@@ -110,6 +110,21 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
   return contestants;
 }
 
+/// Times them all; anew without those peers that end on the way, which are taken out of `peers`.
+std::vector<Samples> time_all(const std::vector<std::unique_ptr<Measured>>& rows, std::vector<NamedPeer>& peers,
+                              const Options& options, std::vector<std::string>& notes) {
+  for (;;) {
+    try {
+      return paired_rounds(make_contestants(rows, peers), options.rounds, options.sample_seconds);
+    } catch (const std::exception& error) {
+      const auto ended = std::partition(peers.begin(), peers.end(), [](const NamedPeer& p) { return p.peer->alive(); });
+      if (ended == peers.end()) throw;
+      peers.erase(ended, peers.end());
+      notes.push_back(operation_name(rows.front()->row) + ": left out while being timed: " + error.what());
+    }
+  }
+}
+
 int64_t working_set_bytes(const Traffic& traffic) {
   const Tensors& set = traffic.sets.front();
   const auto tensors = static_cast<int64_t>(set.ins) + static_cast<int64_t>(set.outs);
@@ -148,8 +163,8 @@ std::vector<Result> measure(const RowGroup& group, const Options& options, PeerP
     rows.push_back(std::make_unique<Measured>(row));
     rows.back()->ours.verify();
   }
-  const std::vector<NamedPeer> peers = start_peers(*rows.front(), options, pool, notes);
-  const auto samples = paired_rounds(make_contestants(rows, peers), options.rounds, options.sample_seconds);
+  std::vector<NamedPeer> peers = start_peers(*rows.front(), options, pool, notes);
+  const std::vector<Samples> samples = time_all(rows, peers, options, notes);
 
   std::vector<Result> results;
   const Samples* ours = samples.data();
