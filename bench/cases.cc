@@ -27,13 +27,16 @@ bnorm_type type_of(Dtype dtype) {
 }
 
 /// Backward behind a residual finds the derivative from y where that tells it, else from the residual.
-bool reads_forward(const Row& row) { return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY; }
+bool reads_forward(const Row& row) {
+  return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY && !row.from_mask;
+}
 bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells; }
 bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
 bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
-  return !(row.frozen && !wants_params(row)) || (row.activation != BNORM_IDENTITY && !reads_forward(row));
+  const bool from_z = row.activation != BNORM_IDENTITY && !reads_forward(row) && !row.from_mask;
+  return !(row.frozen && !wants_params(row)) || from_z;
 }
 bool reads_x(const Row& row) { return needs_input(row) && !row.from_output; }
 /// In place of x.
@@ -77,7 +80,7 @@ std::array<size_t, 6> bytes_of_set(const Row& row) {
 
 TensorSet make_set(const Row& row) {
   const auto [x, y, residual, dy, dx, dresidual] = bytes_of_set(row);
-  return {Buffer(x), Buffer(y), Buffer(residual), Buffer(dy), Buffer(dx), Buffer(dresidual)};
+  return {Buffer(x), Buffer(y), Buffer(residual), Buffer(dy), Buffer(dx), Buffer(dresidual), Buffer(0)};
 }
 
 /// The twin's tensors, all of `bytes`, that make up one: in whole lines, so that the last part may reach into the line
@@ -112,6 +115,7 @@ bnorm_desc desc_of(const Row& row) {
   desc.weighting = row.weighted ? BNORM_FREQUENCY_WEIGHTS : BNORM_UNWEIGHTED;
   desc.renorm = row.renorm ? 1 : 0;
   desc.from_output = row.from_output ? 1 : 0;
+  desc.from_mask = row.from_mask ? 1 : 0;
   desc.running_mode = BNORM_RUNNING_PER_GROUP;
   desc.epsilon = kEpsilon;
   return desc;
@@ -175,6 +179,7 @@ void Case::fill() {
   fill_parameter(running_var_, Stream::var, statistics);
   for (size_t i = 0; i < sets_of(row_); ++i) {
     sets_.push_back(make_set(row_));
+    sets_[i].mask = Buffer(bnorm_plan_mask_size(plan_));
     fill_tensor(sets_[i].x, Stream::x, row_.dtype);
     fill_tensor(sets_[i].dy, Stream::dy, row_.output_dtype);
     fill_tensor(sets_[i].residual, Stream::residual, row_.output_dtype);
@@ -240,6 +245,7 @@ void Case::make_arguments() {
     infer.residual = set.residual.data();
     infer.running_mean = running_mean_.data();
     infer.running_var = running_var_.data();
+    infer.mask = set.mask.data();
     infer_.push_back(infer);
 
     bnorm_train_args train = BNORM_TRAIN_ARGS_INIT;
@@ -250,6 +256,7 @@ void Case::make_arguments() {
     train.running_mean = running_mean_.data();
     train.running_var = running_var_.data();
     train.weights = weights_.data();
+    train.mask = set.mask.data();
     if (row_.renorm) give_renorm(train);
     train_.push_back(train);
 
@@ -265,6 +272,7 @@ void Case::make_arguments() {
       backward.inv_std = inv_std_.data();
     }
     backward.weights = weights_.data();
+    backward.mask = set.mask.data();
     backward.renorm_r = renorm_r_.data();
     backward.renorm_d = renorm_d_.data();
     backward.dx = set.dx.data();
@@ -279,6 +287,7 @@ void Case::make_arguments() {
     normalize.x = set.x.data();
     normalize.residual = set.residual.data();
     normalize.y = set.y.data();
+    normalize.mask = set.mask.data();
     normalize.coefficients = coefficients_.data();
     normalize.executor = executor;
     normalize_.push_back(normalize);
@@ -291,18 +300,18 @@ void Case::make_arguments() {
   require_ok(bnorm_prepare(plan_, &prepare, coefficients_.data()), "bnorm_prepare");
 }
 
-/// Backward takes the saved statistics, and with an activation behind a residual perhaps the output, of a forward call;
-/// frozen, of inference.
+/// Backward takes the saved statistics, and with an activation behind a residual perhaps the output or the mask, of a
+/// forward call; frozen, of inference.
 void Case::save_forward() {
   for (size_t i = 0; i < sets_.size(); ++i) {
-    if (row_.frozen) {
-      if (needs_y(row_)) require_ok(bnorm_infer(plan_, &infer_[i]), "bnorm_infer");
-      continue;
-    }
-    bnorm_train_args train = train_[i];
     const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_, row_.output_dtype));
-    if (!needs_y(row_)) train.y = unused_y.data();
-    require_ok(bnorm_train(plan_, &train), "bnorm_train");
+    bnorm_infer_args infer = infer_[i];
+    bnorm_train_args train = train_[i];
+    if (!needs_y(row_)) infer.y = train.y = unused_y.data();
+    if (!row_.frozen)
+      require_ok(bnorm_train(plan_, &train), "bnorm_train");
+    else if (needs_y(row_) || row_.from_mask)
+      require_ok(bnorm_infer(plan_, &infer), "bnorm_infer");
   }
 }
 
@@ -361,6 +370,7 @@ void Case::make_twin_parameters() {
       break;
   }
   traffic_.parameter_bytes += weights_.bytes();
+  (is_backward(row_) ? traffic_.parameter_bytes : traffic_.statistics_bytes) += sets_.front().mask.bytes();
   twin_parameters_ = Buffer(std::max(traffic_.parameter_bytes, traffic_.statistics_bytes));
   std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
   twin_statistics_ = Buffer(traffic_.statistics_bytes);

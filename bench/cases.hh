@@ -35,7 +35,7 @@ class Buffer {
 
 /// The tensors that a row's call reads and writes: names in the order of the calls' own arguments.
 struct TensorSet {
-  Buffer x, y, residual, dy, dx, dresidual;
+  Buffer x, y, residual, dy, dx, dresidual, mask;
 };
 
 /// Bytes of one tensor of a row: of one in that type.

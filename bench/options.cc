@@ -138,7 +138,7 @@ struct Words {
   std::vector<int> threads;
   int64_t groups = 1;
   std::string activation = "identity", output_dtype;  // "": that of the data
-  bool residual = false, cold = false, weighted = false, renorm = false, from_output = false;
+  bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false;
 };
 
 void refuse_larger_than_memory(const Row& row, const std::string& shape) {
@@ -167,6 +167,9 @@ std::string obstacle(const Row& row) {
   if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": must be train or backward, not frozen";
   if (row.from_output && (row.operation != Operation::backward || !invertible || row.residual))
     return operation_name(row) + ": must be backward of identity, leaky_relu or elu without residual";
+  const bool piecewise = row.activation >= BNORM_RELU && row.activation <= BNORM_LEAKY_RELU;
+  if (row.from_mask && (!piecewise || row.from_output))
+    return operation_name(row) + ": must have relu, clip or leaky_relu to have a mask, and not from_output";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": the simple calls take packed planar f32, one group, nothing fused";
@@ -215,7 +218,8 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
                        kDtypes.at(words.output_dtype.empty() ? dtype : words.output_dtype),
                        words.weighted,
                        words.renorm,
-                       words.from_output};
+                       words.from_output,
+                       words.from_mask};
       add_group(row, words, shape, options);
     }
   }
@@ -289,6 +293,8 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_flag("--weighted", words.weighted, "weights of positions");
   app.add_flag("--renorm", words.renorm, "batch renormalization");
   app.add_flag("--from-output", words.from_output, "backward from y in place of x");
+  app.add_flag("--from-mask", words.from_mask,
+               "forward keeps a mask of the activation's derivative, backward reads it");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
   const std::string built = known_peers();
   const auto peer = rule("one of " + (built.empty() ? "none: the bench was built without peers" : built),
@@ -325,6 +331,7 @@ std::string operation_name(const Row& row) {
   if (row.weighted) name += "+weights";
   if (row.renorm) name += "+renorm";
   if (row.from_output) name += "+from_output";
+  if (row.from_mask) name += "+from_mask";
   if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
   return name;

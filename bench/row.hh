@@ -41,6 +41,7 @@ struct Row {
   bool weighted = false;            ///< positions have weights
   bool renorm = false;              ///< batch renormalization
   bool from_output = false;         ///< backward reads y in place of x
+  bool from_mask = false;           ///< forward keeps a mask, which backward reads in place of y or the residual
 
   int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
 };

@@ -212,6 +212,13 @@ int run_selftest() {
   for (const char* activation : {"identity", "leaky_relu", "elu"})
     check_rows({"--shape", "3,5,7", "--operation", "backward,frozen", "--activation", activation, "--dtype", "f32,f64",
                 "--from-output"});
+  for (const char* activation : {"relu", "clip", "leaky_relu"})
+    for (const char* residual : {"--residual", "--weighted"})
+      check_rows({"--shape", "3,5,7", "3,17,20", "--operation", "train,backward,backward_dx", "--activation",
+                  activation, "--dtype", "f32,f64,bf16", residual, "--from-mask"});
+  check_rows(
+      {"--shape", "3,5,7", "--operation", "infer,prepared,frozen,frozen_dx", "--activation", "relu", "--from-mask"});
+  check_refused({"--operation", "train", "--from-mask"}, "--operation", "relu");
   check_refused({"--operation", "train", "--from-output"}, "--operation", "from_output");
   check_refused({"--operation", "infer", "--weighted"}, "--operation", "weights");
   check_refused({"--dtype", "f64", "--output-dtype", "f32"}, "--operation", "f64");

@@ -159,6 +159,10 @@ void bnorm_plan_destroy(bnorm_plan* plan) noexcept {
 
 size_t bnorm_plan_workspace_size(const bnorm_plan* plan) noexcept { return plan ? plan->plan.workspace_bytes : 0; }
 
+size_t bnorm_plan_mask_size(const bnorm_plan* plan) noexcept {
+  return plan ? static_cast<size_t>(plan->plan.mask_bytes()) : 0;
+}
+
 size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) noexcept {
   return plan ? plan->plan.coefficients_bytes() : 0;
 }

@@ -88,7 +88,7 @@ class Arrays {
   }
 
   struct List {
-    Region region[14];  // backward has fourteen inputs, no call more outputs
+    Region region[15];  // backward has fifteen inputs, no call more outputs
     Region* end = region;
   };
 

@@ -73,9 +73,10 @@ static inline int64_t block_length(const Order& o, int64_t block) {
 
 enum Tensor { kX, kY, kResidual, kDx, kDy, kDresidual, kTensors };
 
-/// Tensors of a call, and in kernels two more: what backward reads besides x and dy, y or the residual; and the weights
-/// of the positions, of the arithmetic type, the same for all channels.
-constexpr int kOther = kTensors, kWeights = kOther + 1;
+/// Tensors of a call, and in kernels three more: what backward reads besides x and dy, y or the residual; the weights
+/// of the positions, of the arithmetic type, the same for all channels; and the mask, whose elements are bits: those of
+/// the 16 lanes that a kernel works on lie side by side and begin a byte, which no other lanes share.
+constexpr int kOther = kTensors, kWeights = kOther + 1, kMask = kWeights + 1;
 
 /// Types of elements and parameters.
 enum ElementType { kF32, kF64, kBf16, kF16, kElementTypes };
@@ -124,6 +125,7 @@ enum Shape {
 enum Derivative {
   kOne,      // nowhere: it is 1
   kOfX,      // z is made of x again
+  kOfMask,   // in the mask that normalize has kept: bits of 1 where it is 1
   kOfXPlus,  // z is made of x and the residual (kOther)
   kOfY       // in y (kOther)
 };
@@ -150,8 +152,8 @@ struct Form {
 
 /// What a kernel knows of the form when it is compiled. The last three: shape kRelu, not frozen.
 enum Style {
-  kWeighted,      // gradients only: with weights, any shape
-  kCurved,        // shape kCurve: a call in the loop, which would cost the others their registers
+  kWeighted,      // gradients only: with weights, any shape, and any derivative
+  kCurved,        // shape kCurve, a call in the loop, or a mask: either would cost the others their registers
   kPiecewise,     // any other
   kBare,          // no residual, gradients of identity: kOne
   kWithResidual,  // and gradients of y: kOfY
@@ -166,7 +168,7 @@ struct Tile {
   int64_t channels;
   int64_t c0, c1, b0, b1, begin, end;
   Family family;
-  View tensor[kWeights + 1];  // reads that the form leaves out have the view of another; writes: data NULL
+  View tensor[kMask + 1];  // reads that the form leaves out have the view of another; writes and no mask: data NULL
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;

@@ -66,6 +66,8 @@ class Chooser {
   }
   /// The best family that suits all the given tensors.
   Family family(std::initializer_list<Tensor> tensors) const { return best(tensors, ~0u); }
+  /// The one of all passes with a mask, whose bits lie as its lanes do.
+  Family masked() const { return best({kX, kY, kResidual, kDx, kDy, kDresidual}, weighted_ & ~(1u << kColumnsNarrow)); }
   /// The best of those that have kernels for weights, where there are any.
   Family weighted(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
 
@@ -82,10 +84,12 @@ class Chooser {
 };
 
 Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
+  if (d.from_mask) return {choose.weighted({kX}), choose.masked()};
   return {choose.weighted({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
 }
 
 Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
+  if (d.from_mask) return {choose.masked(), choose.masked()};
   const Tensor x = d.from_output ? kY : kX;
   return {choose.weighted({x, kDy, other}),
           d.residual_added ? choose.weighted({x, kDy, other, kDx, kDresidual}) : choose.weighted({x, kDy, other, kDx})};
@@ -131,6 +135,7 @@ constexpr ActivationRule kActivations[] = {
 Derivative derivative_of(const Plan& p) {
   const ActivationRule& rule = kActivations[p.desc.activation];
   if (p.desc.activation == BNORM_IDENTITY) return kOne;
+  if (p.desc.from_mask) return kOfMask;
   if (p.desc.from_output) return kOfY;
   if (!p.desc.residual_added) return kOfX;
   const bool y_tells = rule.shape != kCurve || p.table->derivative_of_y[p.arithmetic][rule.curve] != nullptr;
@@ -153,14 +158,14 @@ Form common_form(const Plan& p) {
 }
 
 Style forward_style(const Form& f) {
-  if (f.shape == kCurve) return kCurved;
+  if (f.shape == kCurve || f.derivative == kOfMask) return kCurved;
   if (f.shape != kRelu) return kPiecewise;
   return f.residual ? kWithResidual : kBare;
 }
 
 Style backward_style(const Form& f) {
-  constexpr Style styles[] = {kBare, kActivated, kPiecewise, kWithResidual};  // by derivative
-  if (f.shape == kCurve) return kCurved;
+  constexpr Style styles[] = {kBare, kActivated, kCurved, kPiecewise, kWithResidual};  // by derivative
+  if (f.shape == kCurve || f.derivative == kOfMask) return kCurved;
   return f.shape == kRelu && !f.frozen ? styles[f.derivative] : kPiecewise;
 }
 
@@ -236,6 +241,22 @@ int64_t Plan::coefficients_doubles() const {
   return ((kOffset + 1) * all_channels() * arithmetic_bytes() + unit - 1) / unit;
 }
 
+/// Axes in the order of the lanes, whose rows begin at multiples of 16 bits.
+View Plan::mask() const {
+  const auto whole = [](int64_t bits) { return (bits + kStrip - 1) / kStrip * kStrip; };
+  View m = {};
+  if (forward.map == kColumns) {
+    m.c = 1;
+    m.s = whole(desc.channels);
+    m.n = desc.spatial * m.s;
+  } else {
+    m.s = 1;
+    m.c = forward.map == kColumnsPlanar ? desc.spatial : whole(desc.spatial);
+    m.n = whole(desc.channels * m.c);
+  }
+  return m;
+}
+
 int64_t Plan::channel_grain(Family family) const {
   switch (family) {
     case kColumns:
@@ -243,7 +264,7 @@ int64_t Plan::channel_grain(Family family) const {
     case kColumnsNarrow:
       return std::max<int64_t>(desc.channels, 1);
     case kColumnsPlanar:
-      return 64 / desc.spatial;
+      return kStrip;  // whole groups of lanes, as a mask has them
     default:
       return 1;
   }
@@ -278,7 +299,7 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       "bnorm %d.%d.%d, numerics %d, %s kernels\n"
       "geometry: groups %lld%s, batch %lld, channels %lld, spatial %lld\n"
       "types: data %s, output %s, parameters %s, saved statistics %s\n"
-      "activation: %s%s%s%s%s\n"
+      "activation: %s%s%s%s%s%s\n"
       "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
       "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
       "workspace: %zu bytes; coefficients: %zu bytes\n",
@@ -288,9 +309,10 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       types[p.view[kX].type], types[p.view[kY].type], types[p.param_type], types[d.stats_type == BNORM_F64],
       kActivations[d.activation].name, d.residual_added ? ", behind a residual" : "",
       d.renorm ? "; batch renormalization" : "", d.from_output ? "; backward from the output" : "",
-      d.weighting ? "; weighted positions" : "", kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map],
-      kFamilyNames[p.backward.reduce], kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks),
-      static_cast<long long>(p.tile_bytes), p.workspace_bytes, p.coefficients_bytes());
+      d.from_mask ? "; backward from a mask" : "", d.weighting ? "; weighted positions" : "",
+      kFamilyNames[p.forward.reduce], kFamilyNames[p.forward.map], kFamilyNames[p.backward.reduce],
+      kFamilyNames[p.backward.map], static_cast<long long>(p.workspace_blocks), static_cast<long long>(p.tile_bytes),
+      p.workspace_bytes, p.coefficients_bytes());
   return static_cast<size_t>(std::max(length, 0));
 }
 

@@ -72,6 +72,10 @@ struct Plan {
   bool has_squares() const { return desc.weighting == BNORM_RELIABILITY_WEIGHTS; }
   /// Groups that have weights of their own: blocks of channels share theirs.
   int64_t weight_groups() const { return desc.channel_block ? 1 : desc.groups; }
+  /// The mask of desc.from_mask as a tensor of bits, without data.
+  View mask() const;
+  int64_t mask_group_bytes() const { return desc.batch * mask().n / 8; }
+  int64_t mask_bytes() const { return desc.from_mask ? desc.groups * mask_group_bytes() : 0; }
   int64_t exchange_doubles(int64_t ranks) const {
     int64_t count;
     return __builtin_mul_overflow(ranks + 1, 1 + partials_doubles(), &count) ? INT64_MAX : count;

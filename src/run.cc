@@ -76,6 +76,8 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
   t.tensor[kOther] = read(plan.other);
   t.tensor[kWeights] = weights_of(p.g);
+  t.tensor[kMask] = call.mask ? plan.mask() : View{};
+  if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
   void* coefficient[kCoefficients];
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];

@@ -145,6 +145,13 @@ bnorm_status check_counts(const Plan& plan, Call* call) {
   return BNORM_OK;
 }
 
+/// The mask of desc.from_mask.
+bnorm_status check_mask(const Plan& plan, const void* mask, Arrays::Need need, bool writes, Call* call,
+                        Arrays& arrays) {
+  call->mask = const_cast<void*>(mask);
+  return arrays.values("mask", mask, plan.mask_bytes(), 1, plan.desc.from_mask ? need : Arrays::kAbsent, writes);
+}
+
 /// A partials buffer; of one that is read the counts must make sense.
 bnorm_status check_partials(const Plan& plan, const char* name, const double* partials, bool writes, Call* call,
                             Arrays& arrays) {
@@ -194,6 +201,7 @@ bnorm_status check_infer(const bnorm_plan* handle, const bnorm_infer_args* args,
   BNORM_CHECK(arrays.tensor(kY, args->y, Arrays::kRequired, true));
   BNORM_CHECK(check_affine(plan, args->scale, args->shift, call, arrays));
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, Arrays::kRequired, false, call, arrays));
+  BNORM_CHECK(check_mask(plan, args->mask, Arrays::kOptional, true, call, arrays));
   return arrays.check_overlap();
 }
 
@@ -228,6 +236,7 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
   const auto running = plan.desc.renorm && part != TrainPart::kMoments ? Arrays::kRequired : statistics;
   BNORM_CHECK(check_running(plan, args->running_mean, args->running_var, running, true, call, arrays));
   BNORM_CHECK(check_weights(plan, args->weights, args->lengths, reads_x, call, arrays));
+  BNORM_CHECK(check_mask(plan, args->mask, whole ? Arrays::kOptional : Arrays::kAbsent, true, call, arrays));
   if (!whole) BNORM_CHECK(check_partials(plan, "moments", moments, part == TrainPart::kMoments, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
   BNORM_CHECK(check_counts(plan, call));
@@ -271,6 +280,7 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(arrays.values("dscale", args->dscale, count, bytes, output, true));
   BNORM_CHECK(arrays.values("dshift", args->dshift, count, bytes, output, true));
   BNORM_CHECK(check_weights(plan, args->weights, args->lengths, true, call, arrays));
+  BNORM_CHECK(check_mask(plan, args->mask, Arrays::kRequired, false, call, arrays));
   if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
   BNORM_CHECK(check_counts(plan, call));
@@ -299,6 +309,7 @@ bnorm_status check_normalize(const bnorm_plan* handle, const bnorm_normalize_arg
   BNORM_CHECK(arrays.tensor(kX, args->x, Arrays::kRequired, false));
   BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_if(plan.desc.residual_added), false));
   BNORM_CHECK(arrays.tensor(kY, args->y, Arrays::kRequired, true));
+  BNORM_CHECK(check_mask(plan, args->mask, Arrays::kOptional, true, call, arrays));
   *coefficients = args->coefficients;
   BNORM_CHECK(check_coefficients(plan, args->coefficients, false, arrays));
   return arrays.check_overlap();

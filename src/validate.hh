@@ -23,6 +23,7 @@ struct Call {
   double renorm_r_max = 1, renorm_d_max = 0;
   void* renorm_r = nullptr;
   void* renorm_d = nullptr;
+  void* mask = nullptr;           // of desc.from_mask; written by forward calls, read by backward
   const void* weights = nullptr;  // these or lengths, if desc.weighting
   const int64_t* lengths = nullptr;
   void* workspace = nullptr;  // NULL: to be allocated

@@ -27,6 +27,7 @@ Tile weights_tile(const Run& run, const Form& form, int64_t g) {
   t.channels = t.c1 = 1;
   t.family = run.order.spatial > kOctet ? kRows : kColumnsNarrow;
   for (View& v : t.tensor) v = run.weights_of(g);
+  t.tensor[kMask] = {};
   t.mean = t.inv_std = &zero;
   for (const void*& k : t.coefficient) k = &zero;  // kernels of any style load those of z
   t.form = &form;

@@ -81,6 +81,7 @@ enum Factor : size_t {
   kFBiased,
   kFWorkspace,
   kFWeights,
+  kFMask,
 };
 
 // Most calls have none.
@@ -108,7 +109,8 @@ std::vector<size_t> grid_levels() {
           2,
           2,
           2,
-          std::size(kWeightings)};
+          std::size(kWeightings),
+          2};
 }
 
 GridCase grid_case(const Row& row, size_t number) {
@@ -141,6 +143,7 @@ GridCase grid_case(const Row& row, size_t number) {
   c.biased = row[kFBiased] != 0;
   c.give_workspace = row[kFWorkspace] != 0;
   c.weights = kWeightings[row[kFWeights]];
+  c.mask = row[kFMask] != 0;
   c.seed = number + 1;
   return r;
 }

@@ -40,7 +40,7 @@ static void bnorm_allocator_layout(void) {
 }
 
 static void bnorm_desc_layout(void) {
-  STRUCT(bnorm_desc, 344);
+  STRUCT(bnorm_desc, 352);
   FIELD(bnorm_desc, struct_size, 0);
   FIELD(bnorm_desc, data_type, 4);
   FIELD(bnorm_desc, output_type, 8);
@@ -74,6 +74,8 @@ static void bnorm_desc_layout(void) {
   FIELD(bnorm_desc, allocator, 328);
   FIELD(bnorm_desc, from_output, 336);
   FIELD(bnorm_desc, weighting, 340);
+  FIELD(bnorm_desc, from_mask, 344);
+  FIELD(bnorm_desc, reserved, 348);
 }
 
 static void bnorm_executor_layout(void) {
@@ -95,7 +97,7 @@ static void bnorm_exchange_layout(void) {
 }
 
 static void bnorm_infer_args_layout(void) {
-  STRUCT(bnorm_infer_args, 104);
+  STRUCT(bnorm_infer_args, 112);
   FIELD(bnorm_infer_args, struct_size, 0);
   FIELD(bnorm_infer_args, reserved, 4);
   FIELD(bnorm_infer_args, batch, 8);
@@ -110,10 +112,11 @@ static void bnorm_infer_args_layout(void) {
   FIELD(bnorm_infer_args, workspace_bytes, 80);
   FIELD(bnorm_infer_args, executor, 88);
   FIELD(bnorm_infer_args, error, 96);
+  FIELD(bnorm_infer_args, mask, 104);
 }
 
 static void bnorm_train_args_layout(void) {
-  STRUCT(bnorm_train_args, 184);
+  STRUCT(bnorm_train_args, 192);
   FIELD(bnorm_train_args, struct_size, 0);
   FIELD(bnorm_train_args, reserved, 4);
   FIELD(bnorm_train_args, batch, 8);
@@ -138,10 +141,11 @@ static void bnorm_train_args_layout(void) {
   FIELD(bnorm_train_args, renorm_d, 160);
   FIELD(bnorm_train_args, weights, 168);
   FIELD(bnorm_train_args, lengths, 176);
+  FIELD(bnorm_train_args, mask, 184);
 }
 
 static void bnorm_backward_args_layout(void) {
-  STRUCT(bnorm_backward_args, 200);
+  STRUCT(bnorm_backward_args, 208);
   FIELD(bnorm_backward_args, struct_size, 0);
   FIELD(bnorm_backward_args, reserved, 4);
   FIELD(bnorm_backward_args, batch, 8);
@@ -168,6 +172,7 @@ static void bnorm_backward_args_layout(void) {
   FIELD(bnorm_backward_args, renorm_d, 176);
   FIELD(bnorm_backward_args, weights, 184);
   FIELD(bnorm_backward_args, lengths, 192);
+  FIELD(bnorm_backward_args, mask, 200);
 }
 
 static void bnorm_prepare_args_layout(void) {
@@ -186,7 +191,7 @@ static void bnorm_prepare_args_layout(void) {
 }
 
 static void bnorm_normalize_args_layout(void) {
-  STRUCT(bnorm_normalize_args, 64);
+  STRUCT(bnorm_normalize_args, 72);
   FIELD(bnorm_normalize_args, struct_size, 0);
   FIELD(bnorm_normalize_args, reserved, 4);
   FIELD(bnorm_normalize_args, batch, 8);
@@ -196,6 +201,7 @@ static void bnorm_normalize_args_layout(void) {
   FIELD(bnorm_normalize_args, coefficients, 40);
   FIELD(bnorm_normalize_args, executor, 48);
   FIELD(bnorm_normalize_args, error, 56);
+  FIELD(bnorm_normalize_args, mask, 64);
 }
 
 static void bnorm_fold_args_layout(void) {

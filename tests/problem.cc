@@ -76,7 +76,7 @@ std::string describe(const Case& c) {
     << c.residual << " in_place " << c.in_place << " per_group " << c.params_per_group << " frozen " << c.frozen
     << " biased " << c.biased << " mode " << c.mode << " nulls " << c.nulls << " misalignment " << c.misalignment
     << " placement " << static_cast<int>(c.placement) << " workspace " << c.give_workspace << " mu " << c.mu << " far "
-    << c.far << " weights " << weights[static_cast<int>(c.weights)] << " seed " << c.seed;
+    << c.far << " weights " << weights[static_cast<int>(c.weights)] << " mask " << c.mask << " seed " << c.seed;
   return t.str();
 }
 
@@ -120,6 +120,7 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
   desc_.running_mode = c.mode;
   desc_.biased_running_var = c.biased;
   desc_.params_per_group = c.params_per_group;
+  desc_.from_mask = from_mask(c);
   desc_.frozen = c.frozen;
   desc_.guard = c.guard;
   desc_.epsilon = c.epsilon;

@@ -58,10 +58,16 @@ struct Case {
   Placement placement = Placement::kHeap;
   Values values = Values::kNormal;
   Weights weights = Weights::kNone;
+  bool mask = false;  // backward from a mask, where the activation can have one
   double mu = 0, sigma = 1, epsilon = 1e-5, average_factor = 0.1;
   double far = 0;  // added to x in every third channel: beside others, sums around a pivot
   uint64_t seed = 1;
 };
+
+/// Whether backward of a case reads a mask.
+inline bool from_mask(const Case& c) {
+  return c.mask && c.activation >= BNORM_RELU && c.activation <= BNORM_LEAKY_RELU;
+}
 
 constexpr int kActivations = 11;
 inline bnorm_activation relu_if(bool condition) { return condition ? BNORM_RELU : BNORM_IDENTITY; }

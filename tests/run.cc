@@ -19,6 +19,7 @@ class Call {
       : p_(p), k_(p.config()), executor_(executor), plan_(make_plan(p.desc())) {
     const size_t bytes = bnorm_plan_workspace_size(plan_.get());
     workspace_.emplace(k_.give_workspace ? bytes : 0, k_.placement, k_.misalignment);
+    mask_.emplace(bnorm_plan_mask_size(plan_.get()), k_.placement, k_.misalignment);
   }
 
   void infer(Outputs& out) {
@@ -31,6 +32,7 @@ class Call {
     a.shift = data(shift_);
     a.running_mean = data(running_mean_);
     a.running_var = data(running_var_);
+    a.mask = mask();
     out.status = finish(bnorm_infer(plan_.get(), &a));
     out.y = forward_output();
   }
@@ -56,6 +58,7 @@ class Call {
     a.shift = data(shift_);
     fill_statistics(a);
     fill_weights(a);
+    a.mask = mask();
     out.status = finish(bnorm_train(plan_.get(), &a), k_.guard);
     out.y = forward_output();
     read_statistics(out);
@@ -132,6 +135,7 @@ class Call {
     if (scale_) CHECK(equal(scale_->values(), in.scale));
     if (shift_) CHECK(equal(shift_->values(), in.shift));
     CHECK(workspace_->surroundings_intact());
+    CHECK(mask_->surroundings_intact());
   }
 
  private:
@@ -199,7 +203,10 @@ class Call {
   void make_backward_inputs(bnorm_backward_args& a) {
     make_input(x_, k_.data, p_.desc().x, p_.inputs().x);
     make_input(dy_, output(), p_.desc().dy, p_.inputs().dy);
-    if (k_.residual && k_.activation != BNORM_IDENTITY) {
+    if (from_mask(k_)) {
+      make_mask();
+      a.mask = mask();
+    } else if (k_.residual && k_.activation != BNORM_IDENTITY) {
       // Whichever of the two the header asks for.
       if (activation(p_.desc()).y_tells)
         make_input(y_, output(), p_.desc().y, p_.inputs().y);
@@ -223,6 +230,24 @@ class Call {
     a.inv_std = data(inv_std_);
     a.running_mean = data(running_mean_);
     a.running_var = data(running_var_);
+  }
+  /// The mask of the forward call that saved the statistics.
+  void make_mask() {
+    Memory coefficients(bnorm_plan_coefficients_size(plan_.get()), Placement::kHeap);
+    make_parameters();
+    make_running(true);
+    make_array(mean_, k_.stats, p_.inputs().mean);
+    make_array(inv_std_, k_.stats, p_.inputs().inv_std);
+    bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
+    (k_.frozen ? a.running_mean : a.mean) = data(k_.frozen ? running_mean_ : mean_);
+    (k_.frozen ? a.running_var : a.inv_std) = data(k_.frozen ? running_var_ : inv_std_);
+    if (k_.residual) make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
+    prepare(a, coefficients);
+    Outputs forward;
+    make_tensor(y_, output(), p_.desc().y);
+    normalize(forward, coefficients);
+    for (auto* t : {&y_, &residual_}) t->reset();
+    for (auto* t : {&mean_, &inv_std_, &running_mean_, &running_var_}) t->reset();
   }
   void make_backward_outputs(bnorm_backward_args& a) {
     const size_t params = p_.inputs().scale.size();
@@ -300,10 +325,13 @@ class Call {
     a.coefficients = coefficients.data();
     a.executor = executor_;
     a.error = &error_;
+    a.mask = mask();
     out.status = finish(bnorm_normalize(plan_.get(), &a));
     CHECK(coefficients.surroundings_intact());
     out.y = forward_output();
   }
+
+  void* mask() { return from_mask(k_) ? mask_->data() : nullptr; }
 
   const Problem& p_;
   const Case& k_;
@@ -311,7 +339,7 @@ class Call {
   PlanPointer plan_;
   bool forward_ = false;
   bnorm_error error_ = BNORM_ERROR_INIT;
-  std::optional<Memory> workspace_;
+  std::optional<Memory> workspace_, mask_;
   std::optional<Tensor> x_, y_, residual_, dx_, dy_, dresidual_;
   std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_, weights_;
   std::vector<int64_t> lengths_;

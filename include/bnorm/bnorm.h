@@ -253,6 +253,9 @@ typedef struct bnorm_desc {
   int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
                             needs BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU (elu_alpha > 0), and no residual */
   bnorm_weighting weighting; /**< positions that count differently: then calls must give weights or lengths */
+  int32_t from_mask; /**< 1: backward reads a mask, a bit of each element kept by the forward call, and neither y nor
+                          the residual; needs BNORM_RELU, BNORM_CLIP or BNORM_LEAKY_RELU, and no from_output */
+  int32_t reserved;  /**< 0 */
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
  * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
@@ -264,7 +267,7 @@ typedef struct bnorm_desc {
     (uint32_t)sizeof(bnorm_desc), BNORM_F32, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, BNORM_TYPE_DEFAULT, 0, 1, 0, 0, \
         1, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED,                   \
         BNORM_STRIDES_PACKED, BNORM_STRIDES_PACKED, BNORM_IDENTITY, 0, BNORM_RUNNING_UNSET, 0, 0, 0, 0, 0, 0.0, 6.0, \
-        0.01, 1.0, 1e-5, 0.1, NULL, 0, 0                                                                             \
+        0.01, 1.0, 1e-5, 0.1, NULL, 0, 0, 0, 0                                                                       \
   }
 
 /** Memory layouts that bnorm_desc_set_layout knows. Packed, in the order of the letters; G is outermost. */
@@ -310,6 +313,9 @@ BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEP
 /** Bytes of a coefficients buffer (bnorm_prepare), a multiple of sizeof(double); 0 for NULL. Contents mean nothing
  *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
+/** Bytes of the mask of desc.from_mask: an eighth of the elements, rows of memory (channels-last of channels, else of
+ *  positions) filled up to 16 bits each; else, and for NULL, 0. Contents mean nothing outside this plan and version. */
+BNORM_API size_t bnorm_plan_mask_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights; 0 for
  *  NULL. */
 BNORM_API size_t bnorm_plan_partials_count(const bnorm_plan* plan) BNORM_NOEXCEPT;
@@ -395,11 +401,13 @@ typedef struct bnorm_infer_args {
   size_t workspace_bytes;
   const bnorm_executor* executor;
   bnorm_error* error;
+  void* mask; /**< of desc.from_mask: bnorm_plan_mask_size bytes, any alignment, out, for bnorm_backward; NULL: not
+                 kept */
 } bnorm_infer_args;
 #define BNORM_INFER_ARGS_INIT                                                                                         \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_infer_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, \
-        NULL                                                                                                          \
+        NULL, NULL                                                                                                    \
   }
 
 /** Inference: y = activation((x - running_mean) * inv_std * scale + shift (+ residual)) with the given statistics.
@@ -433,11 +441,12 @@ typedef struct bnorm_train_args {
   const void* weights;            /**< of desc.weighting, [G][N][S] without gaps, N the plan's (channel_block: [N][S]):
                                        f32, of F64 data f64; each 0, or in [2^-64, 2^64]. These or lengths, else NULL */
   const int64_t* lengths;         /**< [G][N], each in [0, S]: weight 1 for the first so many positions of a sample */
+  void* mask;                     /**< as in bnorm_infer_args */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
     (uint32_t)sizeof(bnorm_train_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL, 1.0, 0.0, NULL, NULL, NULL, NULL                             \
+        BNORM_PLAN_FACTOR, NULL, 0, NULL, NULL, NULL, 1.0, 0.0, NULL, NULL, NULL, NULL, NULL                       \
   }
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
@@ -463,9 +472,11 @@ typedef struct bnorm_backward_args {
   uint32_t reserved;
   int64_t batch;
   const void* x; /**< the forward input; may be NULL, and is not read, if dscale, exchange and (unless frozen) dx are
-                    NULL and z is not needed (identity) or found from y (residual_added); from_output: unused */
+                    NULL and z is not needed (identity, from_mask) or found from y (residual_added); from_output:
+                    unused */
   const void* y; /**< the forward output: required if desc.from_output, or residual_added with an activation whose
-                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh); else unused */
+                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh) and no from_mask; else
+                    unused */
   const void* residual; /**< as in the forward call: required if desc.residual_added with one of the other activations,
                            else unused */
   const void* dy;
@@ -489,15 +500,21 @@ typedef struct bnorm_backward_args {
   const void* renorm_d;
   const void* weights; /**< as in the forward call */
   const int64_t* lengths;
+  const void* mask; /**< kept by the forward call, with this plan; required if desc.from_mask, else NULL */
 } bnorm_backward_args;
 #define BNORM_BACKWARD_ARGS_INIT                                                                                      \
   {                                                                                                                   \
     (uint32_t)sizeof(bnorm_backward_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL                               \
+        NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                         \
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
- *  added, from y if that tells it, else from x and residual; from_output: from y. M = 0: dscale = dshift = 0.
+ *  added, from y if that tells it, else from x and residual; from_output: from y; from_mask: from the mask. M = 0:
+ *  dscale = dshift = 0.
+ *  desc.from_mask: bits of 1 where activation'(z) is 1, of z before y is rounded to its type. One read of an element
+ *  less where a residual was added (x, dy and a bit in place of x, dy and y), for a bit written in the forward call.
+ *  The bits of dx are those of a backward from y wherever y rounds no z to a limit. Channels-last of less than 32
+ *  channels without gaps, and tensors of several layouts in one plan, take longer with a mask.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
  *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of
@@ -548,9 +565,10 @@ typedef struct bnorm_normalize_args {
   const void* coefficients; /**< made by bnorm_prepare with this plan; required */
   const bnorm_executor* executor;
   bnorm_error* error;
+  void* mask; /**< as in bnorm_infer_args */
 } bnorm_normalize_args;
 #define BNORM_NORMALIZE_ARGS_INIT \
-  { (uint32_t)sizeof(bnorm_normalize_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL }
+  { (uint32_t)sizeof(bnorm_normalize_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /** y = activation((x - center) * gain + offset (+ residual)): no square root, division, workspace or allocation. */
 BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_normalize_args* args) BNORM_NOEXCEPT;

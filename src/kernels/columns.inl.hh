@@ -35,14 +35,16 @@ struct LaneMap {
   /// Channels in one tile of lanes, and its lanes.
   int64_t tile_channels() const {
     if (family == kColumnsNarrow) return channels;
-    return family == kColumnsPlanar ? kTileLanes / order.spatial : kTileLanes;
+    return family == kColumnsPlanar ? planar_channels() : kTileLanes;
   }
+  // In whole groups of 16 lanes, as a mask has them.
+  int64_t planar_channels() const { return kTileLanes / order.spatial / kStrip * kStrip; }
   int64_t tile_lanes(int64_t tile_channels) const {
     if (family == kColumnsNarrow) return octet_positions() * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
   }
   /// The same of maps.
-  int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? kTileLanes / order.spatial : all; }
+  int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? planar_channels() : all; }
   int64_t mapped_lanes(int64_t tile_channels) const {
     if (family == kColumnsNarrow) return kStrip * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
@@ -134,6 +136,8 @@ template <class Op>
 struct ClassRows {
   From<Op> from[Op::read_count];  // lane 0 of the first
   int64_t octet_offset[Op::read_count];
+  char* mask;
+  int64_t mask_offset;
   int64_t rows;
   int64_t octets;             // rows of all lanes
   int64_t lanes, rest_lanes;  // of those, and of the one behind them
@@ -145,26 +149,27 @@ struct QuadRows {
   using E = Element<typename Op::Type>;
   static constexpr int reads = Op::read_count;
 
+  const Tile& tile;
   const LaneMap& map;
   const View* view[reads];
   int64_t channel, lanes;
   int64_t class_offset[reads][kOctet], octet_offset[reads];
-  From<Op> base[reads];  // first element of the quad
-  int64_t octets;        // that hold every class
-  int64_t rest;          // classes of the octet behind them
-  int64_t rest_lanes;    // of that octet's row
+  int64_t class_mask[kOctet], octet_mask;  // of the mask, in bytes
+  From<Op> base[reads];                    // first element of the quad
+  char* mask;
+  int64_t octets;      // that hold every class
+  int64_t rest;        // classes of the octet behind them
+  int64_t rest_lanes;  // of that octet's row
 
   QuadRows(const Tile& t, const LaneMap& m, int64_t first_channel, int64_t tile_lanes)
-      : map(m), channel(first_channel), lanes(tile_lanes) {
-    const Order& o = map.order;
+      : tile(t), map(m), channel(first_channel), lanes(tile_lanes) {
     for (int r = 0; r < reads; ++r) {
-      const View& v = *(view[r] = &t.tensor[Op::reads[r]]);
-      for (int64_t k = 0; k < map.classes(); ++k) {
-        const bool planar = map.family == kColumnsPlanar;
-        const int64_t n = o.octet_samples == 0 ? 0 : (planar ? k : k / o.spatial);
-        class_offset[r][k] = n * v.n + (planar ? 0 : k - n * o.spatial) * v.s;
-      }
-      octet_offset[r] = o.octet_samples == 0 ? kOctet * v.s : o.octet_samples * v.n;
+      view[r] = &t.tensor[Op::reads[r]];
+      octet_offset[r] = find_offsets(*view[r], class_offset[r]);
+    }
+    if constexpr (Op::has_mask) {
+      const View& bits = t.tensor[kMask];
+      octet_mask = find_offsets({bits.data, bits.n >> 3, bits.c, bits.s >> 3, bits.type}, class_mask);
     }
   }
 
@@ -173,6 +178,7 @@ struct QuadRows {
     const Order& o = map.order;
     const auto [n, s] = strip_position(o, strip);
     for (int r = 0; r < reads; ++r) base[r] = E::at(*view[r], n, channel, s);
+    mask = mask_at<Op>(tile, n, channel, s);
     const int64_t most = end - strip < kQuadStrips ? end - strip : kQuadStrips;
     const int64_t strip_samples = 2 * o.octet_samples, samples = o.batch - n;
     if (o.octet_samples == 0) {
@@ -189,6 +195,10 @@ struct QuadRows {
       at.from[r] = base[r] + class_offset[r][k];
       at.octet_offset[r] = octet_offset[r];
     }
+    if constexpr (Op::has_mask) {
+      at.mask = mask ? mask + class_mask[k] : nullptr;
+      at.mask_offset = octet_mask;
+    }
     at.rows = octets + (k < rest ? 1 : 0);
     at.octets = octets;
     at.lanes = lanes;
@@ -197,6 +207,16 @@ struct QuadRows {
   }
 
  private:
+  /// From the first class of a quad to each, and returned from an octet to the next.
+  int64_t find_offsets(const View& v, int64_t* of_class) const {
+    const Order& o = map.order;
+    for (int64_t k = 0; k < map.classes(); ++k) {
+      const bool planar = map.family == kColumnsPlanar;
+      const int64_t n = o.octet_samples == 0 ? 0 : (planar ? k : k / o.spatial);
+      of_class[k] = n * v.n + (planar ? 0 : k - n * o.spatial) * v.s;
+    }
+    return o.octet_samples == 0 ? kOctet * v.s : o.octet_samples * v.n;
+  }
   void set_rows(int64_t positions) {
     const int64_t octet = map.octet_positions();
     octets = positions / octet;
@@ -228,7 +248,9 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
       from[r] = at.from[r] + ((is_of_row<Op>(r) ? 0 : l) + octet * at.octet_offset[r]);
     });
     const int64_t width = (octet < at.octets ? at.lanes : at.rest_lanes) - l;
-    const auto a = Op::template terms<centered>(Operands<Op, full>{from, 0, width}, coefficients, context.form, pivots);
+    char* const mask = Op::has_mask && at.mask ? at.mask + ((l >> 3) + octet * at.mask_offset) : nullptr;
+    const Operands<Op, full> in = {from, mask, 0, width};
+    const auto a = Op::template terms<centered>(in, coefficients, context.form, pivots);
     return full ? a : keep<Op, centered>(a, width, width - 8);
   };
   // From the first term, not from +0: a quad may be -0 here. The block's sums start at +0 and so never are.
@@ -354,10 +376,12 @@ constexpr int64_t kMappedLanes = 128;
 template <class Op>
 struct RowStep {
   int64_t from[Op::read_count], to[Op::write_count];
+  int64_t mask = 0;
 
   RowStep(const Tile& t, int64_t View::*stride) {
     each<0, Op::read_count>([&](auto r) { from[r] = t.tensor[Op::reads[r]].*stride; });
     each<0, Op::write_count>([&](auto w) { to[w] = t.tensor[Op::writes[w]].*stride; });
+    if constexpr (Op::has_mask) mask = t.tensor[kMask].*stride >> 3;
   }
   explicit RowStep(int64_t elements) {
     for (int64_t& s : from) s = elements;
@@ -368,6 +392,7 @@ struct RowStep {
     each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
       if (is_given<Op>(row.to[w])) row.to[w] += to[w];
     });
+    if (Op::has_mask && row.mask) row.mask += mask;
   }
 };
 
@@ -388,13 +413,13 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
       for (int64_t i = 0; i < joined; ++i, step.take(part)) {
         if (lanes - l >= kStrip) {
           fetch_ahead<Op>(part.to, l);
-          map_strip<Op, true>(part.from, part.to, l, kStrip, k, form);
+          map_strip<Op, true>(part.from, part.to, part.mask, l, kStrip, k, form);
         } else {
-          map_strip<Op, false>(part.from, part.to, l, lanes - l, k, form);
+          map_strip<Op, false>(part.from, part.to, part.mask, l, lanes - l, k, form);
         }
       }
     }
-    if (!joins) map_run<Op>(row.from, row.to, lanes, t.stream, coefficients, form);
+    if (!joins) map_run<Op>(row.from, row.to, row.mask, lanes, t.stream, coefficients, form);
     for (int64_t i = 0; i < joined; ++i) step.take(row);
   }
 }

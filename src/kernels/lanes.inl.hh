@@ -11,6 +11,9 @@
 #define BNORM_FLAT static __attribute__((flatten))
 #endif
 
+/// LaneBits of 16 lanes, the first lane's lowest.
+using LaneBits = uint32_t;
+
 /// An index that the compiler knows.
 template <int i>
 struct Index {
@@ -79,6 +82,14 @@ struct Pair {
   /// a <= b ? yes : no in every lane; false for NaN.
   static Pair less_equal_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
     return {Half::less_equal_select(a.lo, b.lo, yes.lo, no.lo), Half::less_equal_select(a.hi, b.hi, yes.hi, no.hi)};
+  }
+  /// a <= b in every lane, a bit each.
+  static LaneBits less_equal(const Pair& a, const Pair& b) {
+    return Half::less_equal(a.lo, b.lo) | Half::less_equal(a.hi, b.hi) << Half::size;
+  }
+  /// Its bit ? yes : no in every lane; bits beyond are ignored.
+  static Pair bit_select(LaneBits bits, const Pair& yes, const Pair& no) {
+    return {Half::bit_select(bits, yes.lo, no.lo), Half::bit_select(bits >> Half::size, yes.hi, no.hi)};
   }
 };
 

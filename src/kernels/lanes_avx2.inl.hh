@@ -29,6 +29,19 @@ static inline void store_around_cache(float* p, __m256 v) { _mm256_stream_ps(p, 
 static inline void store_around_cache(double* p, __m256d v) { _mm256_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
 
+static inline LaneBits bits_of(__m256 m) { return static_cast<LaneBits>(_mm256_movemask_ps(m)); }
+static inline LaneBits bits_of(__m256d m) { return static_cast<LaneBits>(_mm256_movemask_pd(m)); }
+// A lane's bit at its sign, which is what blends look at.
+static inline __m256 selected(LaneBits b, __m256 yes, __m256 no) {
+  const __m256i lanes =
+      _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(b)), _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24));
+  return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(lanes));
+}
+static inline __m256d selected(LaneBits b, __m256d yes, __m256d no) {
+  const __m256i lanes = _mm256_sllv_epi64(_mm256_set1_epi64x(b), _mm256_setr_epi64x(63, 62, 61, 60));
+  return _mm256_blendv_pd(no, yes, _mm256_castsi256_pd(lanes));
+}
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

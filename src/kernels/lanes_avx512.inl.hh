@@ -29,6 +29,15 @@ static inline void store_around_cache(float* p, __m512 v) { _mm512_stream_ps(p, 
 static inline void store_around_cache(double* p, __m512d v) { _mm512_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
 
+static inline LaneBits bits_of(__mmask16 m) { return m; }
+static inline LaneBits bits_of(__mmask8 m) { return m; }
+static inline __m512 selected(LaneBits b, __m512 yes, __m512 no) {
+  return _mm512_mask_blend_ps(static_cast<__mmask16>(b), no, yes);
+}
+static inline __m512d selected(LaneBits b, __m512d yes, __m512d no) {
+  return _mm512_mask_blend_pd(static_cast<__mmask8>(b), no, yes);
+}
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

@@ -18,6 +18,19 @@ static inline void store_around_cache(float* p, float32x4_t v) { vst1q_f32(p, v)
 static inline void store_around_cache(double* p, float64x2_t v) { vst1q_f64(p, v); }
 static inline void finish_stores() {}
 
+static const uint32_t kBitOfLane[4] = {1, 2, 4, 8};
+static inline LaneBits bits_of(uint32x4_t m) { return vaddvq_u32(vandq_u32(m, vld1q_u32(kBitOfLane))); }
+static inline LaneBits bits_of(uint64x2_t m) {
+  return static_cast<LaneBits>((vgetq_lane_u64(m, 0) & 1) | (vgetq_lane_u64(m, 1) & 2));
+}
+static inline float32x4_t selected(LaneBits b, float32x4_t yes, float32x4_t no) {
+  return vbslq_f32(vtstq_u32(vdupq_n_u32(b), vld1q_u32(kBitOfLane)), yes, no);
+}
+static inline float64x2_t selected(LaneBits b, float64x2_t yes, float64x2_t no) {
+  const uint64x2_t bit_of_lane = vcombine_u64(vcreate_u64(1), vcreate_u64(2));
+  return vbslq_f64(vtstq_u64(vdupq_n_u64(b), bit_of_lane), yes, no);
+}
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

@@ -19,6 +19,19 @@ static inline void store_around_cache(float* p, __m128 v) { _mm_stream_ps(p, v);
 static inline void store_around_cache(double* p, __m128d v) { _mm_stream_pd(p, v); }
 static inline void finish_stores() { _mm_sfence(); }
 
+static inline LaneBits bits_of(__m128 m) { return static_cast<LaneBits>(_mm_movemask_ps(m)); }
+static inline LaneBits bits_of(__m128d m) { return static_cast<LaneBits>(_mm_movemask_pd(m)); }
+// A lane's bit as all bits of the lane.
+static inline __m128i lanes_with(LaneBits b, __m128i bit_of_lane) {
+  return _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(b)), bit_of_lane), bit_of_lane);
+}
+static inline __m128 selected(LaneBits b, __m128 yes, __m128 no) {
+  return _mm_blendv_ps(no, yes, _mm_castsi128_ps(lanes_with(b, _mm_setr_epi32(1, 2, 4, 8))));
+}
+static inline __m128d selected(LaneBits b, __m128d yes, __m128d no) {
+  return _mm_blendv_pd(no, yes, _mm_castsi128_pd(lanes_with(b, _mm_setr_epi32(1, 1, 2, 2))));
+}
+
 #include "lanes_xsimd.inl.hh"
 
 static inline Words widen_halves(Halves x) {

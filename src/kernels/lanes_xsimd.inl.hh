@@ -2,6 +2,7 @@
 // Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch` and, on its registers:
 // load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), larger and smaller (a > b ? a : b
 // and a < b ? a : b, so b for NaN), store_around_cache, finish_stores (what follows is seen later than those stores);
+// bits_of (a comparison's, a bit a lane) and selected (by bits);
 // kMaskedMoves and, if true, load_masked and store_masked of both types. After this file: widen (f64 from f32 lanes),
 // widen_halves and narrow_words (integers, 32 bits from 16 and back, which they fit), bits_from_f16 and bits_to_f16.
 #pragma once
@@ -66,6 +67,10 @@ struct Part {
   }
   static Part less_equal_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {xsimd::select(a.v <= b.v, yes.v, no.v)};
+  }
+  static LaneBits less_equal(const Part& a, const Part& b) { return bits_of((a.v <= b.v).data); }
+  static Part bit_select(LaneBits bits, const Part& yes, const Part& no) {
+    return {Batch(selected(bits, yes.v.data, no.v.data))};
   }
 };
 

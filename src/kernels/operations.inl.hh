@@ -26,8 +26,11 @@ class FormLanes {
     if (style == kCurved) return f_.from_output;
     return any_shape && f_.from_output && f_.shape != kRelu;
   }
-  bool is_curve() const { return style == kCurved || (style == kWeighted && f_.shape == kCurve); }
+  bool from_mask() const { return has_mask && f_.derivative == kOfMask; }
+  bool is_curve() const { return style <= kCurved && f_.shape == kCurve; }
   Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
+
+  static constexpr bool has_mask = style <= kCurved;
 
   BNORM_IN_LOOP Lanes<A> curved(const Lanes<A>& v) const { return through(f_.curve, v); }
   /// z of y.
@@ -96,13 +99,34 @@ static constexpr bool is_of_row(int r) {
   return Op::weights_by_row && Op::reads[r] == kWeights;
 }
 
+/// Where the mask has the bit of an element of a group that begins a byte; NULL: no mask.
+template <class Op>
+static inline char* mask_at(const Tile& t, int64_t n, int64_t c, int64_t s) {
+  const View& v = t.tensor[kMask];
+  return Op::has_mask && v.data ? static_cast<char*>(v.data) + ((n * v.n + c * v.c + s * v.s) >> 3) : nullptr;
+}
+
+static inline BNORM_IN_LOOP LaneBits load_bits(const char* mask) {
+  uint16_t bits;
+  __builtin_memcpy(&bits, mask, sizeof bits);
+  return bits;
+}
+static inline BNORM_IN_LOOP void store_bits(char* mask, LaneBits b) {
+  const auto bits = static_cast<uint16_t>(b);
+  __builtin_memcpy(mask, &bits, sizeof bits);
+}
+
 /// Elements offset ... offset + 15 of the tensors that an operation reads, or the first `count` of them and zeros;
-/// loaded where they are asked for.
+/// loaded where they are asked for. Their bits are in the mask, if there is one.
 template <class Op, bool full>
 struct Operands {
   using E = Element<typename Op::Type>;
   const typename E::From* from;
+  char* mask;
   int64_t offset, count;
+
+  BNORM_IN_LOOP LaneBits bits() const { return load_bits(mask + (offset >> 3)); }
+  BNORM_IN_LOOP void keep(LaneBits bits) const { store_bits(mask + (offset >> 3), bits); }
 
   template <int r>
   inline BNORM_IN_LOOP Lanes<typename Op::A> narrow() const {
@@ -148,6 +172,15 @@ static inline BNORM_IN_LOOP Lanes<A> sloped(const Lanes<A>& dy, const Lanes<A>& 
   return form.shape() == kRelu ? above : Lanes<A>::less_equal_select(form.upper, v, zero, above);
 }
 
+/// Where a piecewise linear activation leaves z as it is, and its derivative is 1.
+template <class A, Style style>
+static inline BNORM_IN_LOOP LaneBits passed(const Lanes<A>& z, const FormLanes<A, style>& form) {
+  const bool is_leaky = form.shape() == kLeaky;
+  LaneBits stopped = Lanes<A>::less_equal(z, is_leaky ? Lanes<A>::broadcast(0) : form.lower);
+  if (form.shape() == kClip) stopped |= Lanes<A>::less_equal(form.upper, z);
+  return ~stopped;
+}
+
 /// What gradients read: x, dy, kOther if the derivative is of that, and weights.
 template <Style style>
 struct GradientReads {
@@ -157,7 +190,7 @@ struct GradientReads {
 
   template <class FormLanes>
   static bool is_read(int r, const FormLanes& form) {
-    return r != 2 || form.derivative() > kOfX;
+    return r != 2 || form.derivative() > kOfMask;
   }
 };
 
@@ -175,6 +208,10 @@ static inline BNORM_IN_LOOP Lanes<A> activation_gradient(const Operands& in, con
   constexpr int other = GradientReads<style>::other;
   const Lanes<A> dy = in.template narrow<1>();
   if (form.derivative() == kOne) return dy;
+  if (form.from_mask()) {
+    const Lanes<A> zero = Lanes<A>::broadcast(0);
+    return Lanes<A>::bit_select(in.bits(), dy, form.shape() == kLeaky ? dy * form.parameter() : zero);
+  }
   Lanes<A> v;  // z or y
   if (form.derivative() == kOfY) {
     v = in.template narrow<other>();
@@ -219,6 +256,7 @@ struct Operation {
   using A = typename Element<T>::Arithmetic;
   using Form = FormLanes<A, style>;
   static constexpr bool is_weighted = style == kWeighted;
+  static constexpr bool has_mask = Form::has_mask;
   static constexpr bool weights_by_row = false;
 };
 
@@ -281,6 +319,7 @@ struct Moments : Reduction<T, style> {
   static constexpr int read_count = style == kWeighted ? 2 : 1;
   static constexpr int coefficient_begin = 0, coefficient_end = 0;
   static constexpr bool zeros_make_zeros = true;  // as raw terms
+  static constexpr bool has_mask = false;
   // Over the rows of a quad: smaller registers are too few.
   static constexpr bool unrolled = Part<double>::size == 8 && style != kWeighted;
 
@@ -398,6 +437,8 @@ struct Normalize : Operation<T, style> {
                                          Lanes<A>* out) {
     Lanes<A> z = normalized(in.template narrow<0>(), k);
     if (form.residual()) z = z + in.template narrow<read_count - 1>();
+    if constexpr (Normalize::has_mask)
+      if (in.mask) in.keep(passed(z, form));
     out[0] = activated(z, form);
   }
 };

@@ -18,14 +18,15 @@ static inline Position first_position(const Tile& t) {
   return {t.begin / t.order.spatial, t.begin % t.order.spatial};
 }
 
-/// Elements of an operation's tensors at (n, c, s); outputs that were not given are NULL.
+/// Elements of an operation's tensors at (n, c, s); outputs and masks that were not given are NULL.
 template <class Op>
 struct Cursor {
   using E = Element<typename Op::Type>;
   typename E::From from[Op::read_count];
   typename E::To to[Op::write_count > 0 ? Op::write_count : 1];
+  char* mask;
 
-  Cursor(const Tile& t, int64_t n, int64_t c, int64_t s) {
+  Cursor(const Tile& t, int64_t n, int64_t c, int64_t s) : mask(mask_at<Op>(t, n, c, s)) {
     each<0, Op::read_count>([&](auto r) { from[r] = E::at(t.tensor[Op::reads[r]], n, c, s); });
     each<0, Op::write_count>([&](auto w) {
       const View& v = t.tensor[Op::writes[w]];
@@ -39,12 +40,14 @@ struct Cursor {
     each<0, Op::write_count>([&](auto w) {
       if (to[w]) to[w] += t.tensor[Op::writes[w]].*stride * times;
     });
+    if (Op::has_mask && mask) mask += (t.tensor[kMask].*stride * times) >> 3;
   }
   void advance(int64_t elements) {
     each<0, Op::read_count>([&](auto r) { from[r] += elements; });
     each<0, Op::write_count>([&](auto w) {
       if (to[w]) to[w] += elements;
     });
+    if (Op::has_mask && mask) mask += elements >> 3;
   }
 };
 
@@ -78,7 +81,7 @@ static inline BNORM_IN_LOOP void add_octets(const Terms<Lanes<double>>& strip, S
 
 /// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
 template <class Op, bool centered>
-static inline void add_run(const From<Op>* from, int64_t count, const Coefficients<typename Op::A>& k,
+static inline void add_run(const From<Op>* from, char* mask, int64_t count, const Coefficients<typename Op::A>& k,
                            const typename Op::Form& form, double pivot, Sums<Octet>& sums) {
   using E = Element<typename Op::Type>;
   const auto pivots = Lanes<double>::broadcast(pivot);
@@ -86,7 +89,7 @@ static inline void add_run(const From<Op>* from, int64_t count, const Coefficien
     each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
       if (Op::is_read(r, form)) __builtin_prefetch(E::place(from[r] + i) + kAheadBytes);
     });
-    return Op::template terms<centered>(Operands<Op, true>{from, i, kStrip}, k, form, pivots);
+    return Op::template terms<centered>(Operands<Op, true>{from, mask, i, kStrip}, k, form, pivots);
   };
   Sums<Octet> all = sums;
   int64_t i = 0;
@@ -104,7 +107,7 @@ static inline void add_run(const From<Op>* from, int64_t count, const Coefficien
     for (; i + kStrip <= count; i += kStrip) add_octets<Op, centered>(strip(i), quad);
     if (i < count) {
       const int64_t left = count - i;
-      const auto terms = Op::template terms<centered>(Operands<Op, false>{from, i, left}, k, form, pivots);
+      const auto terms = Op::template terms<centered>(Operands<Op, false>{from, mask, i, left}, k, form, pivots);
       add_octets<Op, centered>(keep<Op, centered>(terms, left, left - 8), quad);
     }
     all.add(quad);
@@ -186,15 +189,15 @@ struct Segment {
 
 /// Adds a segment to the sums of channel c.
 template <class Op>
-static inline void reduce_segment(const Tile& t, const Segment& part, const From<Op>* from, int64_t c,
+static inline void reduce_segment(const Tile& t, const Segment& part, const Cursor<Op>& at, int64_t c,
                                   const Coefficients<typename Op::A>& k, const typename Op::Form& form,
                                   ChannelSums& s) {
   if (part.begins_block) {
     Op::first_pivots(t, c, 1, part.block, &s.pivot);
     s.sums = Sums<Octet>::zero();
   }
-  with_centering<Op>(s.pivot,
-                     [&](auto centered) { add_run<Op, centered>(from, part.length, k, form, s.pivot, s.sums); });
+  with_centering<Op>(
+      s.pivot, [&](auto centered) { add_run<Op, centered>(at.from, at.mask, part.length, k, form, s.pivot, s.sums); });
   if (part.ends_block) s.finish(t, part.block, c);
 }
 
@@ -217,7 +220,7 @@ static void reduce_rows(const Tile& t) {
         const auto k = broadcast_coefficients<Op>(arrays, c + j);
         Cursor<Op> at_part = run;
         for (Segment part = head;; part = Segment(o, n, part.end, last)) {
-          reduce_segment<Op>(t, part, at_part.from, c + j, k, form, sums[j]);
+          reduce_segment<Op>(t, part, at_part, c + j, k, form, sums[j]);
           if (part.is_last(o, last)) break;
           at_part.advance(part.length);
         }
@@ -226,7 +229,8 @@ static void reduce_rows(const Tile& t) {
     finish_blocks<Op>(t, c, channels, [&](int64_t begin, int64_t count, int64_t channel, ChannelSums& s) {
       const auto k = broadcast_coefficients<Op>(arrays, channel);
       each_run(o.spatial, {begin / o.spatial, begin % o.spatial}, count, [&](int64_t sample, int64_t s0, int64_t s1) {
-        add_run<Op, true>(Cursor<Op>(t, sample, channel, s0).from, s1 - s0, k, form, s.pivot, s.sums);
+        const Cursor<Op> run(t, sample, channel, s0);
+        add_run<Op, true>(run.from, run.mask, s1 - s0, k, form, s.pivot, s.sums);
       });
     });
   }
@@ -249,11 +253,11 @@ static inline BNORM_IN_LOOP void fetch_ahead(const To<Op>* to, int64_t i) {
 
 /// 16 elements of a run from i on, or unless `full` the first `count` of them.
 template <class Op, bool full, bool stream = false>
-static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
+static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* to, char* mask, int64_t i, int64_t count,
                                            const Coefficients<typename Op::A>& k, const typename Op::Form& form) {
   using E = Element<typename Op::Type>;
   Lanes<typename Op::A> out[Op::write_count];
-  Op::apply(Operands<Op, full>{from, i, count}, k, form, out);
+  Op::apply(Operands<Op, full>{from, mask, i, count}, k, form, out);
   each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
     if constexpr (stream && w == 0) return E::stream(to[w] + i, out[w]);
     if (!is_given<Op>(to[w])) return;
@@ -266,11 +270,12 @@ static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* t
 
 /// The elements of a run from i on, 16 at a time; returns how far it came.
 template <class Op, bool stream, class CoefficientsAt>
-static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
-                                               CoefficientsAt coefficients, const typename Op::Form& form) {
+static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op>* to, char* mask, int64_t i,
+                                               int64_t count, CoefficientsAt coefficients,
+                                               const typename Op::Form& form) {
   for (; i + kStrip <= count; i += kStrip) {
     if constexpr (!stream) fetch_ahead<Op>(to, i);
-    map_strip<Op, true, stream>(from, to, i, kStrip, coefficients(i, kStrip), form);
+    map_strip<Op, true, stream>(from, to, mask, i, kStrip, coefficients(i, kStrip), form);
   }
   return i;
 }
@@ -297,21 +302,26 @@ static inline int64_t elements_to_line(const To<Op>& to) {
 }
 
 /// One run of `count` elements, contiguous in every tensor; coefficients(i, n) are those of the n elements from i on.
-/// With `stream`, whole cache lines of the first output go around the cache.
+/// With `stream`, whole cache lines of the first output go around the cache; with a mask only where the run begins one,
+/// since its bits lie 16 by 16 from there on.
 template <class Op, class CoefficientsAt>
-static inline void map_run(const From<Op>* from, const To<Op>* to, int64_t count, bool stream,
+static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, bool stream,
                            CoefficientsAt coefficients, const typename Op::Form& form) {
   stream = stream && is_streamed<Op>(to[0], count);
   int64_t i = 0, part = stream ? elements_to_line<Op>(to[0]) : 0;
+  if (Op::has_mask && mask && part > 0) {
+    stream = false;
+    part = 0;
+  }
   // Once, or twice where the run begins or ends with a part.
   for (;;) {
     for (int64_t some; part > 0; part -= some, i += some) {
       some = part < kStrip ? part : kStrip;
-      map_strip<Op, false>(from, to, i, some, coefficients(i, some), form);
+      map_strip<Op, false>(from, to, mask, i, some, coefficients(i, some), form);
     }
     if (i == count) return;
-    i = stream ? map_strips<Op, true>(from, to, i, count, coefficients, form)
-               : map_strips<Op, false>(from, to, i, count, coefficients, form);
+    i = stream ? map_strips<Op, true>(from, to, mask, i, count, coefficients, form)
+               : map_strips<Op, false>(from, to, mask, i, count, coefficients, form);
     part = count - i;
     if (part == 0) return;
   }
@@ -328,7 +338,7 @@ BNORM_FLAT void map_rows(const Tile& t) {
       auto k = broadcast_coefficients<Op>(arrays, c);
       // By value: behind a reference they pass through memory, and 8 x 512 x 16 infers in twice the time.
       map_run<Op>(
-          run.from, run.to, s1 - s0, t.stream, [k](int64_t, int64_t) mutable { return k; }, form);
+          run.from, run.to, run.mask, s1 - s0, t.stream, [k](int64_t, int64_t) mutable { return k; }, form);
     }
   });
 }

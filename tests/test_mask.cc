@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// Backward from a mask (bnorm_desc.from_mask): the gradients of backward from y or x, which it does not read. The grid
+// compares them with the reference as well.
+#include <bnorm/bnorm.h>
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "executors.hh"
+#include "isas.hh"
+#include "plan.hh"
+#include "random.hh"
+#include "refusal.hh"
+
+namespace bnorm_tests {
+namespace {
+
+/// What varies: every family of kernels in one of its shapes, most with enough work to share out; the last one's
+/// outputs go around the caches, and its rows begin no line.
+struct Variant {
+  int64_t groups, batch, channels, spatial;
+  bool channels_last;
+};
+constexpr Variant kVariants[] = {{2, 3, 5, 20, false},    {1, 2, 17, 1040, false}, {1, 300, 70, 7, false},
+                                 {2, 5, 3, 2, false},     {1, 700, 37, 9, true},   {2, 3, 5, 20, true},
+                                 {1, 1300, 100, 1, true}, {1, 5, 64, 5003, false}};
+
+template <class T>
+struct Gradients {
+  std::vector<T> dx, dresidual, dscale, dshift;
+  bool operator==(const Gradients&) const = default;
+};
+
+/// A training step in T and its backward, from the mask and from what the plan reads without one.
+template <class T>
+class Step {
+ public:
+  using Values = std::vector<T>;
+
+  Step(const Variant& v, bnorm_activation activation, bool residual, const bnorm_executor* executor)
+      : v_(v), activation_(activation), residual_added_(residual), executor_(executor) {
+    Random random(4);
+    const int64_t elements = v.groups * v.batch * v.channels * v.spatial;
+    x_ = normals<T>(random, elements, 2);
+    residual_ = normals<T>(random, elements);
+    dy_ = normals<T>(random, elements);
+    scale_ = normals<T>(random, v.channels, 1, 0.5);
+    shift_ = normals<T>(random, v.channels, 0.5, 0.5);
+    mean_.resize(static_cast<size_t>(v.groups * v.channels));
+    inv_std_ = mean_;
+    y_.resize(x_.size());
+    const PlanPointer plan = make(true);
+    mask_.assign(bnorm_plan_mask_size(plan.get()), 0xa5);
+    REQUIRE(8 * static_cast<int64_t>(mask_.size()) >= elements);
+    bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+    t.x = x_.data();
+    if (residual) t.residual = residual_.data();
+    t.y = y_.data();
+    t.scale = scale_.data();
+    t.shift = shift_.data();
+    t.mean = mean_.data();
+    t.inv_std = inv_std_.data();
+    t.mask = mask_.data();
+    t.executor = executor;
+    REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
+  }
+
+  const std::vector<unsigned char>& mask() const { return mask_; }
+
+  Gradients<T> backward(bool from_mask) const {
+    Gradients<T> g = {Values(x_.size()), Values(residual_added_ ? x_.size() : 0),
+                      Values(static_cast<size_t>(v_.channels)), Values(static_cast<size_t>(v_.channels))};
+    bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+    b.x = x_.data();
+    if (from_mask)
+      b.mask = mask_.data();
+    else
+      b.y = y_.data();
+    b.dy = dy_.data();
+    b.scale = scale_.data();
+    b.shift = shift_.data();
+    b.mean = mean_.data();
+    b.inv_std = inv_std_.data();
+    b.dx = g.dx.data();
+    if (residual_added_) b.dresidual = g.dresidual.data();
+    b.dscale = g.dscale.data();
+    b.dshift = g.dshift.data();
+    b.executor = executor_;
+    REQUIRE(bnorm_backward(make(from_mask).get(), &b) == BNORM_OK);
+    return g;
+  }
+
+ private:
+  PlanPointer make(bool from_mask) const {
+    bnorm_desc d = BNORM_DESC_INIT;
+    d.data_type = sizeof(T) == 8 ? BNORM_F64 : BNORM_F32;
+    d.groups = v_.groups;
+    d.batch = v_.batch;
+    d.channels = v_.channels;
+    d.spatial = v_.spatial;
+    d.activation = activation_;
+    d.clip_upper = 1;
+    d.residual_added = residual_added_;
+    d.from_mask = from_mask;
+    REQUIRE(bnorm_desc_set_layout(&d, v_.channels_last ? BNORM_CHANNELS_LAST : BNORM_PLANAR) == BNORM_OK);
+    return make_plan(d);
+  }
+
+  Variant v_;
+  bnorm_activation activation_;
+  bool residual_added_;
+  const bnorm_executor* executor_;
+  Values x_, residual_, dy_, scale_, shift_, y_;
+  std::vector<double> mean_, inv_std_;
+  std::vector<unsigned char> mask_;
+};
+
+template <class T>
+void check_same_gradients() {
+  for (const std::string& isa : isas()) {
+    const IsaScope scope(isa);
+    for (const Variant& v : kVariants)
+      for (const bnorm_activation activation : {BNORM_RELU, BNORM_CLIP, BNORM_LEAKY_RELU})
+        for (const bool residual : {false, true}) {
+          CAPTURE(isa);
+          CAPTURE(v.channels);
+          CAPTURE(v.spatial);
+          CAPTURE(activation);
+          CAPTURE(residual);
+          const Step<T> step(v, activation, residual, BNORM_SERIAL);
+          CHECK(step.backward(true) == step.backward(false));
+        }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("mask: the gradients of backward from y or x, f32") { check_same_gradients<float>(); }
+TEST_CASE("mask: the gradients of backward from y or x, f64") { check_same_gradients<double>(); }
+
+TEST_CASE("mask: any executor and ISA keep the same one and make the same gradients of it") {
+  for (const Variant& v : kVariants) {
+    const Step<float> serial(v, BNORM_CLIP, true, BNORM_SERIAL);
+    const Gradients<float> gradients = serial.backward(true);
+    for (const std::string& isa : isas()) {
+      const IsaScope scope(isa);
+      for (const Executor& executor : executors())
+        executor.with([&](const bnorm_executor* e) {
+          CAPTURE(isa);
+          CAPTURE(executor.name);
+          CAPTURE(v.channels);
+          const Step<float> step(v, BNORM_CLIP, true, e);
+          CHECK(step.mask() == serial.mask());
+          CHECK(step.backward(true) == gradients);
+        });
+    }
+  }
+}
+
+TEST_CASE("mask: of z, not of the rounded y") {
+  // In bf16 z = 0.999 is 1, the upper limit, where the derivative is 0.
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.output_type = BNORM_BF16;
+  d.batch = 1;
+  d.channels = 1;
+  d.spatial = 3;
+  d.activation = BNORM_CLIP;
+  d.clip_upper = 1;
+  d.epsilon = 0;
+  d.frozen = 1;
+  d.residual_added = 1;
+  d.from_mask = 1;
+  const PlanPointer plan = make_plan(d);
+  const float x[] = {0.999F, 1, -0.5F}, mean = 0, var = 1;
+  const uint16_t residual[3] = {}, dy[] = {0x3f80, 0x3f80, 0x3f80};
+  uint16_t y[3];
+  float dx[3];
+  std::vector<unsigned char> mask(bnorm_plan_mask_size(plan.get()));
+  bnorm_infer_args i = BNORM_INFER_ARGS_INIT;
+  i.x = x;
+  i.residual = residual;
+  i.y = y;
+  i.running_mean = &mean;
+  i.running_var = &var;
+  i.mask = mask.data();
+  REQUIRE(bnorm_infer(plan.get(), &i) == BNORM_OK);
+  CHECK(y[0] == 0x3f80);
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.dy = dy;
+  b.dx = dx;
+  b.running_mean = &mean;
+  b.running_var = &var;
+  b.mask = mask.data();
+  REQUIRE(bnorm_backward(plan.get(), &b) == BNORM_OK);  // x is not needed
+  CHECK(dx[0] == 1);
+  CHECK(dx[1] == 0);
+  CHECK(dx[2] == 0);
+}
+
+TEST_CASE("mask: refused where it is missing, not taken, or lies in another array") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 2;
+  d.channels = 2;
+  d.spatial = 2;
+  d.activation = BNORM_RELU;
+  const PlanPointer without = make_plan(d);
+  d.from_mask = 1;
+  const PlanPointer with = make_plan(d);
+  CHECK(bnorm_plan_mask_size(without.get()) == 0);
+  CHECK(bnorm_plan_mask_size(nullptr) == 0);
+  REQUIRE(bnorm_plan_mask_size(with.get()) == 4);  // two samples of 4 elements, 16 bits each
+  const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  float y[8] = {}, scale[2] = {1, 1};
+  double mean[2], inv_std[2];
+  unsigned char mask[4];
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.x = x;
+  t.y = y;
+  t.mean = mean;
+  t.inv_std = inv_std;
+  REQUIRE(bnorm_train(with.get(), &t) == BNORM_OK);  // not kept
+  t.mask = mask;
+  check_refusal(bnorm_train(without.get(), &t), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "NULL"});
+  t.mask = y;
+  check_refusal(bnorm_train(with.get(), &t), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "y", "overlap"});
+  t.mask = mask;
+  double moments[5];
+  t.y = nullptr;
+  t.mean = t.inv_std = nullptr;
+  check_refusal(bnorm_moments(with.get(), &t, moments), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "NULL"});
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.x = x;
+  b.dy = x;
+  b.dx = y;
+  b.scale = scale;
+  b.mean = mean;
+  b.inv_std = inv_std;
+  check_refusal(bnorm_backward(with.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "NULL"});
+  b.mask = reinterpret_cast<unsigned char*>(y);
+  check_refusal(bnorm_backward(with.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"dx", "mask", "overlap"});
+  b.mask = mask;
+  check_refusal(bnorm_backward(without.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "NULL"});
+}
+
+}  // namespace bnorm_tests
