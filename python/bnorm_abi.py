@@ -219,6 +219,9 @@ class Plan:
         frozen: bool = False,
         guard: bool = False,
         weighting: str = "unweighted",
+        renorm: bool = False,
+        from_output: bool = False,
+        from_mask: bool = False,
         epsilon: float = 1e-5,
         average_factor: float = 0.1,
     ):
@@ -262,6 +265,9 @@ class Plan:
             "frozen": frozen,
             "guard": guard,
             "weighting": _constant(c, WEIGHTINGS, weighting, "weighting"),
+            "renorm": renorm,
+            "from_output": from_output,
+            "from_mask": from_mask,
             "epsilon": epsilon,
             "average_factor": average_factor,
         }
@@ -271,6 +277,7 @@ class Plan:
         library.check(c.bnorm_plan_create(handle, library.ffi.new("bnorm_desc *", fields), library.ffi.NULL))
         self._plan = library.ffi.gc(handle[0], c.bnorm_plan_destroy)
         self._coefficients_size = c.bnorm_plan_coefficients_size(self._plan)
+        self.mask_shape = (c.bnorm_plan_mask_size(self._plan),)  # of uint8, of a plan with from_mask
 
     def describe(self) -> str:
         size = self.library.c.bnorm_plan_describe(self._plan, self.library.ffi.NULL, 0) + 1
@@ -278,22 +285,28 @@ class Plan:
         self.library.c.bnorm_plan_describe(self._plan, text, size)
         return self.library.ffi.string(text).decode()
 
-    def infer(self, x, scale=None, shift=None, *, running_mean, running_var, residual=None, y=None, serial=False):
-        """bnorm_infer; returns y."""
+    def infer(
+        self, x, scale=None, shift=None, *, running_mean, running_var, residual=None, y=None, mask=None, serial=False,
+    ):  # fmt: skip
+        """bnorm_infer; returns y. mask: of a plan with from_mask, written if given."""
         tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
         params = self._params(scale=scale, shift=shift)
         running = self._running(running_mean, running_var)
-        self._call("infer", batch, tensors | params | running, serial)
+        self._call("infer", batch, tensors | params | running | self._mask(mask, written=True), serial)
         return tensors["y"]
 
     def train(
         self, x, scale=None, shift=None, *, running_mean=None, running_var=None, residual=None, y=None, mean=None,
-        inv_std=None, average_factor=None, weights=None, lengths=None, serial=False,
+        inv_std=None, average_factor=None, weights=None, lengths=None, renorm_limits=(1.0, 0.0), renorm_r=None,
+        renorm_d=None, mask=None, serial=False,
     ):  # fmt: skip
         """bnorm_train; updates running_* in place; returns y, mean, inv_std.
 
         weights   of a plan with `weighting`: an array of x's shape without C; or
         lengths   int64, of the G and N axes: positions of each sample that count
+        renorm_limits       of a plan with `renorm`: of r and d
+        renorm_r, renorm_d  likewise, like mean and inv_std: written if given
+        mask                of a plan with `from_mask`, uint8 of mask_shape: written if given
         """
         tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
         params = self._params(scale=scale, shift=shift)
@@ -304,16 +317,21 @@ class Plan:
             written=True,
         )
         factor = self.average_factor if average_factor is None else average_factor
-        counted = self._counted(batch, weights, lengths)
-        self._call("train", batch, tensors | params | running | saved | counted, serial, average_factor=factor)
+        kept = self._renorm(renorm_r, renorm_d, written=True) | self._mask(mask, written=True)
+        arrays = tensors | params | running | saved | self._counted(batch, weights, lengths) | kept
+        r_max, d_max = renorm_limits
+        self._call("train", batch, arrays, serial, average_factor=factor, renorm_r_max=r_max, renorm_d_max=d_max)
         return tensors["y"], saved["mean"], saved["inv_std"]
 
     def backward(
         self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
         residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), weights=None,
-        lengths=None, serial=False,
+        lengths=None, renorm_r=None, renorm_d=None, mask=None, serial=False,
     ):  # fmt: skip
-        """bnorm_backward, weights and lengths as in train; outputs wanted and not given are made; returns Gradients."""
+        """bnorm_backward, of what train was given and made; outputs wanted and not given are made; returns Gradients.
+
+        x may be None where it is not needed (from_output)
+        """
         params = {"dscale": dscale, "dshift": dshift}
         for name in params:
             if name in wanted and params[name] is None:
@@ -325,7 +343,7 @@ class Plan:
         )  # fmt: skip
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
         statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
-        statistics |= self._counted(batch, weights, lengths)
+        statistics |= self._counted(batch, weights, lengths) | self._renorm(renorm_r, renorm_d) | self._mask(mask)
         self._call("backward", batch, tensors | params | statistics, serial)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
 
@@ -444,6 +462,12 @@ class Plan:
 
     def _saved(self, mean: np.ndarray | None, inv_std: np.ndarray | None, written: bool = False):
         return self._vectors({"mean": mean, "inv_std": inv_std}, self.stats_type, self.stats_shape, written)
+
+    def _renorm(self, r: np.ndarray | None, d: np.ndarray | None, written: bool = False):
+        return self._vectors({"renorm_r": r, "renorm_d": d}, self.stats_type, self.stats_shape, written)
+
+    def _mask(self, mask: np.ndarray | None, written: bool = False):
+        return self._vectors({"mask": mask}, np.dtype(np.uint8), self.mask_shape, written)
 
     def _counted(self, batch: int, weights: np.ndarray | None, lengths: np.ndarray | None):
         if weights is None and lengths is None:

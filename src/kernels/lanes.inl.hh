@@ -11,7 +11,7 @@
 #define BNORM_FLAT static __attribute__((flatten))
 #endif
 
-/// LaneBits of 16 lanes, the first lane's lowest.
+/// Bits of 16 lanes, the first lane's lowest.
 using LaneBits = uint32_t;
 
 /// An index that the compiler knows.
