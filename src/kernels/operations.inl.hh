@@ -279,12 +279,14 @@ struct Reduction : Operation<T, style> {
   using A = typename Element<T>::Arithmetic;
   static constexpr int writes[] = {kTensors};
   static constexpr int write_count = 0;
-  // The strips of a quad in rows: where registers are small, loads of several types make too much code of it.
-  static constexpr bool quads_unrolled =
-      style != kWeighted && (Element<T>::is_f32 || sizeof(A) == 8 || Part<float>::size >= 8);
-  // Products of raw f64 data would not be exact: all have a pivot. With weights one loop serves both, around 0 too.
+  // The strips of a quad in rows: where registers are small, loads of several types make too much code of it, and
+  // anywhere curves.
+  static constexpr bool quads_unrolled = style > kCurved &&
+                                         (Element<T>::is_f32 || sizeof(A) == 8 || Part<float>::size >= 8);
+  // Products of raw f64 data would not be exact: all have a pivot. With weights and curves one loop serves both, around
+  // 0 too.
   static constexpr bool always_pivoted = sizeof(A) == sizeof(double);
-  static constexpr bool always_centered = always_pivoted || style == kWeighted;
+  static constexpr bool always_centered = always_pivoted || style <= kCurved;
   template <bool centered>
   static constexpr bool exact = !centered && style != kWeighted;
 
