@@ -169,7 +169,7 @@ std::string obstacle(const Row& row) {
     return operation_name(row) + ": must be backward of identity, leaky_relu or elu without residual";
   const bool piecewise = row.activation >= BNORM_RELU && row.activation <= BNORM_LEAKY_RELU;
   if (row.from_mask && (!piecewise || row.from_output))
-    return operation_name(row) + ": must have relu, clip or leaky_relu to have a mask, and not from_output";
+    return operation_name(row) + ": must be of relu, clip or leaky_relu to have a mask, and not from_output";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": the simple calls take packed planar f32, one group, nothing fused";

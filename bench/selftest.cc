@@ -218,7 +218,7 @@ int run_selftest() {
                   activation, "--dtype", "f32,f64,bf16", residual, "--from-mask"});
   check_rows(
       {"--shape", "3,5,7", "--operation", "infer,prepared,frozen,frozen_dx", "--activation", "relu", "--from-mask"});
-  check_refused({"--operation", "train", "--from-mask"}, "--operation", "relu");
+  check_refused({"--operation", "train", "--from-mask"}, "--operation", "from_mask");
   check_refused({"--operation", "train", "--from-output"}, "--operation", "from_output");
   check_refused({"--operation", "infer", "--weighted"}, "--operation", "weights");
   check_refused({"--dtype", "f64", "--output-dtype", "f32"}, "--operation", "f64");
