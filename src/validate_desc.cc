@@ -60,6 +60,7 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("renorm", d.renorm, 0, 1, report));
   BNORM_CHECK(check_range("from_output", d.from_output, 0, 1, report));
   BNORM_CHECK(check_range("from_mask", d.from_mask, 0, 1, report));
+  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
   BNORM_CHECK(check_range("weighting", d.weighting, BNORM_UNWEIGHTED, BNORM_RELIABILITY_WEIGHTS, report));
   if (d.from_output && d.residual_added)
     return report.say(BNORM_INVALID_ARGUMENT, "from_output = 1: must be 0 with residual_added = 1, which y holds too");
@@ -68,7 +69,6 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
                       "activation = %" PRId32
                       ": with from_output = 1 must be BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU",
                       d.activation);
-  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
   if (d.from_mask && d.from_output)
     return report.say(BNORM_INVALID_ARGUMENT, "from_mask = 1: must be 0 with from_output = 1, which finds all in y");
   if (d.from_mask && (d.activation < BNORM_RELU || d.activation > BNORM_LEAKY_RELU))
