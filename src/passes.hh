@@ -19,8 +19,8 @@ struct TwoPasses {
 
 /// Reduces the blocks of a piece.
 void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p);
-/// Maps the strips of a piece. After a reduction, and where strips are runs of memory, the last ones come first: they
-/// are still in cache.
+/// Maps the strips of a piece. After a reduction of more than L2 holds the last ones come first: they are still in
+/// cache.
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p);
 
 /// A piece in blocks as one in strips.

@@ -181,6 +181,8 @@ static inline BNORM_IN_LOOP LaneBits passed(const Lanes<A>& z, const FormLanes<A
   return ~stopped;
 }
 
+constexpr int kMostOperands = 4;
+
 /// What gradients read: x, dy, kOther if the derivative is of that, and weights.
 template <Style style>
 struct GradientReads {

@@ -16,7 +16,7 @@ static constexpr void fill_reduce(TileKernel* family) {
 template <TileKernel map>
 static void visible(const Tile& t) {
   map(t);
-  if (t.stream) finish_stores();
+  if (t.in_memory) finish_stores();
 }
 
 template <class Op>
