@@ -129,53 +129,6 @@ class Ahead {
   int64_t near_[kMostOperands], far_[kMostOperands];
 };
 
-/// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
-template <class Op, bool centered>
-static inline void add_run(const From<Op>* from, char* mask, int64_t count, const Ahead& ahead, int64_t border,
-                           const Coefficients<typename Op::A>& k, const typename Op::Form& form, double pivot,
-                           Sums<Octet>& sums) {
-  using E = Element<typename Op::Type>;
-  const auto pivots = Lanes<double>::broadcast(pivot);
-  const auto strip = [&](int64_t i, const int64_t* steps) BNORM_IN_LOOP {
-    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
-      if (Op::is_read(r, form)) __builtin_prefetch(E::place(from[r] + (i + steps[r])));
-    });
-    return Op::template terms<centered>(Operands<Op, true>{from, mask, i, kStrip}, k, form, pivots);
-  };
-  Sums<Octet> all = sums;
-  int64_t i = 0;
-  for (; i + kQuad <= count; i += kQuad) {
-    Sums<Octet> quad = Sums<Octet>::zero();
-    const int64_t* const steps = ahead.steps(i < border);
-    const auto add = [&](int64_t j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip, steps), quad); };
-    if constexpr (Op::quads_unrolled)
-      each<0, kQuadStrips>(add);
-    else
-      for (int64_t j = 0; j < kQuadStrips; ++j) add(j);
-    all.add(quad);
-  }
-  if (i < count) {
-    Sums<Octet> quad = Sums<Octet>::zero();
-    const int64_t* const steps = ahead.steps(i < border);
-    for (; i + kStrip <= count; i += kStrip) add_octets<Op, centered>(strip(i, steps), quad);
-    if (i < count) {
-      const int64_t left = count - i;
-      const auto terms = Op::template terms<centered>(Operands<Op, false>{from, mask, i, left}, k, form, pivots);
-      add_octets<Op, centered>(keep<Op, centered>(terms, left, left - 8), quad);
-    }
-    all.add(quad);
-  }
-  sums = all;
-}
-
-/// Calls body(centered) with what the pivot asks for.
-template <class Op, class Body>
-static inline void with_centering(double pivot, Body body) {
-  if constexpr (!Op::always_centered)
-    if (pivot == 0) return body(Index<0>());
-  body(Index<1>());
-}
-
 /// A channel's sums of the block under way.
 struct ChannelSums {
   double pivot;
@@ -187,6 +140,59 @@ struct ChannelSums {
     t.second[b * t.channels + c] = tree_sum(sums.second);
   }
 };
+
+/// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
+template <class Op, bool centered>
+static inline void add_run(const From<Op>* from, char* mask, int64_t count, const Ahead& ahead, int64_t border,
+                           const Coefficients<typename Op::A>& k, const typename Op::Form& form, ChannelSums& s) {
+  using E = Element<typename Op::Type>;
+  const auto pivots = Lanes<double>::broadcast(s.pivot);
+  const auto strip = [&](int64_t i, const int64_t* steps) BNORM_IN_LOOP {
+    each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
+      if (Op::is_read(r, form)) __builtin_prefetch(E::place(from[r] + (i + steps[r])));
+    });
+    return Op::template terms<centered>(Operands<Op, true>{from, mask, i, kStrip}, k, form, pivots);
+  };
+  const auto steps_at = [&](int64_t i) BNORM_IN_LOOP { return ahead.steps(i < border); };
+  Sums<Octet> all = s.sums;
+  int64_t i = 0;
+  for (; Op::quads_unrolled && i + kQuad <= count; i += kQuad) {
+    Sums<Octet> quad = Sums<Octet>::zero();
+    const int64_t* const steps = steps_at(i);
+    each<0, kQuadStrips>([&](auto j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip, steps), quad); });
+    all.add(quad);
+  }
+  while (i < count) {
+    Sums<Octet> quad = Sums<Octet>::zero();
+    const int64_t* const steps = steps_at(i);
+    const int64_t end = count - i < kQuad ? count : i + kQuad;
+    for (; i + kStrip <= end; i += kStrip) add_octets<Op, centered>(strip(i, steps), quad);
+    if (const int64_t left = end - i; left > 0) {
+      const auto terms = Op::template terms<centered>(Operands<Op, false>{from, mask, i, left}, k, form, pivots);
+      add_octets<Op, centered>(keep<Op, centered>(terms, left, left - 8), quad);
+      i = end;
+    }
+    all.add(quad);
+  }
+  s.sums = all;
+}
+
+/// The same around a pivot, which f32 data seldom need: not inlined a second and third time.
+template <class Op>
+BNORM_FLAT __attribute__((noinline)) void add_centered_run(const From<Op>* from, char* mask, int64_t count,
+                                                           const Ahead& ahead, int64_t border,
+                                                           const Coefficients<typename Op::A>& k,
+                                                           const typename Op::Form& form, ChannelSums& s) {
+  add_run<Op, true>(from, mask, count, ahead, border, k, form, s);
+}
+
+/// Calls body(centered) with what the pivot asks for.
+template <class Op, class Body>
+static inline void with_centering(double pivot, Body body) {
+  if constexpr (!Op::always_centered)
+    if (pivot == 0) return body(Index<0>());
+  body(Index<1>());
+}
 
 /// What block b counts: its positions, or their weights.
 template <class Op>
@@ -250,7 +256,10 @@ static inline void reduce_segment(const Tile& t, const Segment& part, const Curs
     s.sums = Sums<Octet>::zero();
   }
   with_centering<Op>(s.pivot, [&](auto centered) {
-    add_run<Op, centered>(at.from, at.mask, part.length, ahead, border, k, form, s.pivot, s.sums);
+    if constexpr (centered)
+      add_centered_run<Op>(at.from, at.mask, part.length, ahead, border, k, form, s);
+    else
+      add_run<Op, false>(at.from, at.mask, part.length, ahead, border, k, form, s);
   });
   if (part.ends_block) s.finish(t, part.block, c);
 }
@@ -286,7 +295,7 @@ static void reduce_rows(const Tile& t) {
       const auto k = broadcast_coefficients<Op>(arrays, channel);
       each_run(o.spatial, {begin / o.spatial, begin % o.spatial}, count, [&](int64_t sample, int64_t s0, int64_t s1) {
         const Cursor<Op> run(t, sample, channel, s0);
-        add_run<Op, true>(run.from, run.mask, s1 - s0, ahead, 0, k, form, s.pivot, s.sums);
+        add_centered_run<Op>(run.from, run.mask, s1 - s0, ahead, 0, k, form, s);
       });
     });
   }
