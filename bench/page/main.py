@@ -110,7 +110,8 @@ def time_suite(options: argparse.Namespace, name: str, isa: str, bar: tqdm) -> N
 
 
 def _command(options: argparse.Namespace, suite: Suite, isa: str) -> list[str]:
-    command = [str(options.bench), "--peers", PEERS, "--rounds", str(options.rounds)]
+    command = [str(options.bench), "--rounds", str(options.rounds)]
+    command += ["--no-peers", *suite.feature] if suite.feature else ["--peers", PEERS]
     command += ["--sample-ms", str(options.sample_ms), "--threads", ",".join(map(str, suite.threads))]
     command += ["--operation", ",".join(suite.operations), "--shape", *suite.shapes]
     return command if isa == BEST_ISA else [*command, "--isa", isa]

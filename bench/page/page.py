@@ -34,6 +34,11 @@ FLOOR = (
     "tensors and parameters and writes the same outputs; a fraction is floor / time, by size class and over all shapes "
     "and both layouts."
 )
+FEATURES = (
+    "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, planar "
+    "and channels-last. Options of the bench ask for them: --activation, --residual, --from-mask, --from-output, "
+    "--renorm, --weighted, --dtype."
+)
 SCALING = "Speed of 2 threads over 1; the twin's likewise, each at its best number of threads up to the row's."
 OVERHEAD = "A tensor of one element: what a call costs before it does anything. The peers in their fastest format."
 LATENCY = "One thread. prepared: bnorm_normalize with prepared coefficients; simple: bnorm_infer_f32."
@@ -74,6 +79,9 @@ def _sections(results: Results, best: list[Row], drawn: dict[str, str]) -> Itera
     yield "## Fraction of the floor"
     yield _text(FLOOR)
     yield tables.fractions(judged)
+    yield "## Features"
+    yield _text(FEATURES)
+    yield tables.features(best)
     yield "## Latency"
     yield _text(LATENCY)
     yield tables.latency(best)

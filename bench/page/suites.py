@@ -34,6 +34,7 @@ class Suite:
     threads: tuple[int, ...] = (1, 2)
     lower_isas: bool = False  # also on the ISAs below the best
     judged: bool = True  # counts for lost cases and means
+    feature: tuple[str, ...] = ()  # options of the bench that ask for it; without peers
 
     @property
     def rows(self) -> int:
@@ -45,6 +46,27 @@ class Suite:
 def _resnet(*batches: int) -> tuple[str, ...]:
     return tuple(f"{batch},{channels},{side * side}" for batch in batches for channels, side in RESNET)
 
+
+def _feature(title: str, *options: str, trained: bool = False) -> Suite:
+    """In cache and from memory; `trained`: inference knows nothing of it."""
+    operations = ("train", "backward") if trained else ("infer", "train", "backward")
+    return Suite(title, ("8,64,784", "50,64,3136"), operations, (1,), judged=False, feature=options)
+
+
+_ACTIVATIONS = "relu clip leaky_relu elu sigmoid tanh silu hard_swish gelu gelu_tanh".split()
+FEATURES = {
+    "plain": _feature("none", "--activation", "identity"),
+    **{name: _feature(name, "--activation", name) for name in _ACTIVATIONS},
+    "residual": _feature("residual, relu", "--residual", "--activation", "relu"),
+    "mask": _feature(
+        "residual, relu, 1-bit mask", "--residual", "--activation", "relu", "--from-mask", trained=True
+    ),
+    "output": _feature("leaky_relu from the output", "--activation", "leaky_relu", "--from-output", trained=True),
+    "renorm": _feature("batch renormalization", "--renorm", trained=True),
+    "weights": _feature("weights", "--weighted", trained=True),
+    **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
+    "mixed": _feature("bf16, output f32", "--dtype", "bf16", "--output-dtype", "f32"),
+}
 
 SUITES = {
     "latency": Suite("Serving one sample", ("1,256,1",), ("infer", "prepared", "simple"), (1,)),
@@ -66,4 +88,5 @@ SUITES = {
     "resnet-8": Suite("ResNet-50, batch 8", _resnet(8)),
     "resnet-32": Suite("ResNet-50, batch 32", _resnet(32)),
     "resnet-50": Suite("ResNet-50, batch 50", _resnet(50)),
+    **{f"feature-{name}": suite for name, suite in FEATURES.items()},
 }

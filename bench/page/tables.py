@@ -110,6 +110,19 @@ def fractions(rows: list[Row]) -> str:
     return markdown(lines)
 
 
+def features(rows: list[Row]) -> str:
+    """Fractions of the floor of each feature, by shape, operation and layout."""
+    lines: dict[tuple[str, str], Line] = {}
+    for row in rows:
+        if not row.suite.feature:
+            continue
+        line = lines.setdefault((row.suite_name, row.shape), {"feature": row.suite.title, "N×C×image": row.shape})
+        operation = row.operation.partition("+")[0]
+        short = f"{operation}, {'planar' if row.layout == 'planar' else 'last'}"
+        line[short] = number(row.fraction.median)
+    return markdown(lines.values())
+
+
 def latency(rows: list[Row]) -> str:
     lines = []
     for row in rows:
@@ -171,7 +184,7 @@ def _same_but_threads(row: Row) -> tuple:
 def every_case(rows: list[Row], isa: str) -> Iterator[tuple[str, str]]:
     """Title and table of each suite: time, and ratio over the fastest peer in the same layout."""
     for name, suite in SUITES.items():
-        chosen = [row for row in rows if row.suite_name == name and row.isa == isa]
+        chosen = [row for row in rows if row.suite_name == name and row.isa == isa and not suite.feature]
         lines: dict[tuple[str, str], Line] = {}
         for row in chosen:
             line = lines.setdefault((row.shape, row.operation), {"N×C×image": row.shape, "operation": row.operation})
