@@ -35,8 +35,8 @@ FLOOR = (
     "and both layouts."
 )
 FEATURES = (
-    "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, planar "
-    "and channels-last. Options of the bench ask for them: --activation, --residual, --from-mask, --from-output, "
+    "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, both "
+    "layouts. Options of the bench ask for them: --activation, --residual, --from-mask, --from-output, "
     "--renorm, --weighted, --dtype."
 )
 SCALING = "Speed of 2 threads over 1; the twin's likewise, each at its best number of threads up to the row's."
