@@ -13,7 +13,7 @@ install(EXPORT bnormShared NAMESPACE bnorm:: DESTINATION ${package_dir})
 install(EXPORT bnormStatic NAMESPACE bnorm:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/bnormConfig.cmake.in ${PROJECT_BINARY_DIR}/bnormConfig.cmake
                               INSTALL_DESTINATION ${package_dir})
-write_basic_package_version_file(${PROJECT_BINARY_DIR}/bnormConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/bnormConfigVersion.cmake COMPATIBILITY SameMajorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/bnormConfig.cmake ${PROJECT_BINARY_DIR}/bnormConfigVersion.cmake
         DESTINATION ${package_dir})
 

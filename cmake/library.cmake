@@ -34,14 +34,20 @@ foreach(target bnorm_shared bnorm_static)
   endif()
 endforeach()
 
-# SOVERSION 0 until the ABI is frozen.
-set_target_properties(bnorm_shared PROPERTIES EXPORT_NAME bnorm VERSION ${PROJECT_VERSION} SOVERSION 0
+# The ABI is frozen: functions are added, structs grow at their end (./dev check --abi).
+set_target_properties(bnorm_shared PROPERTIES EXPORT_NAME bnorm VERSION ${PROJECT_VERSION} SOVERSION 1
                                               LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/bnorm.map)
 # nodelete: oneTBB's threads outlive a call, and would run in unmapped code once a host had closed a plugin's library.
 target_link_options(bnorm_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/bnorm.map -Wl,-z,nodelete)
 if(NOT BNORM_SANITIZE)
   target_link_options(bnorm_shared PRIVATE -Wl,--no-undefined)
 endif()
+
+# The public functions with the debug information of their types, for ./dev check --abi; without kernels.
+add_library(bnorm_abi SHARED EXCLUDE_FROM_ALL ${core_sources})
+target_include_directories(bnorm_abi PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(bnorm_abi PRIVATE -O0 -g -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+set_target_properties(bnorm_abi PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 
 set_target_properties(bnorm_static PROPERTIES EXPORT_NAME static)
 target_compile_definitions(bnorm_static INTERFACE BNORM_STATIC)

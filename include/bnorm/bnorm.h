@@ -44,7 +44,7 @@
  *     strides, alignment, and whether done in one call or in parts (round to nearest, no flush to zero; sign and
  *     payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
  *   - Threads: a plan is immutable and may be used by any number of threads at once.
- *   - Everything here exists since version 0.1.
+ *   - Everything here exists since version 1.0.
  */
 #ifndef BNORM_BNORM_H
 #define BNORM_BNORM_H
@@ -67,8 +67,8 @@ extern "C" {
 
 /* ------------------------------------------------------------------ 1. Version, status, messages -- */
 
-#define BNORM_VERSION_MAJOR 0
-#define BNORM_VERSION_MINOR 1
+#define BNORM_VERSION_MAJOR 1
+#define BNORM_VERSION_MINOR 0
 #define BNORM_VERSION_PATCH 0
 /** Number of the rules that fix result bits (docs/numerics.md). */
 #define BNORM_NUMERICS_VERSION 3
