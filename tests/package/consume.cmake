@@ -26,7 +26,7 @@ endif()
 
 execute_process(COMMAND ${READELF} -d ${program} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
 set(linked static)
-if(dynamic MATCHES "NEEDED[^\n]*libbnorm\\.so\\.0")
+if(dynamic MATCHES "NEEDED[^\n]*libbnorm\\.so\\.1")
   set(linked shared)
 endif()
 if(NOT linked STREQUAL KIND)
