@@ -35,7 +35,8 @@ foreach(target bnorm_shared bnorm_static)
 endforeach()
 
 # The ABI is frozen: functions are added, structs grow at their end (./dev check --abi).
-set_target_properties(bnorm_shared PROPERTIES EXPORT_NAME bnorm VERSION ${PROJECT_VERSION} SOVERSION 1
+set_target_properties(bnorm_shared PROPERTIES EXPORT_NAME bnorm VERSION ${PROJECT_VERSION}
+                                              SOVERSION ${PROJECT_VERSION_MAJOR}
                                               LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/bnorm.map)
 # nodelete: oneTBB's threads outlive a call, and would run in unmapped code once a host had closed a plugin's library.
 target_link_options(bnorm_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/bnorm.map -Wl,-z,nodelete)

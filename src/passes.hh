@@ -56,7 +56,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
     if (owns_channels(run.plan, passes.family, cut)) {
       // Everything is done while a tile is in cache.
-      const int64_t step = tile_channels(run.plan, passes.family, run.channels(), 2 * run.bytes_per_channel);
+      const int64_t step = tile_channels(run.plan, passes.family, run.channels(), run.bytes_per_channel);
       return run_pieces(workers, cut, [&](Piece p) {
         for (const int64_t end = p.c1; p.c0 < end; p.c0 = p.c1) {
           p.c1 = std::min(end, p.c0 + step);

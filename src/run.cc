@@ -45,7 +45,7 @@ Run::Run(const Plan& p, Call& c, void* memory) : plan(p), call(c), order(make_or
     if (!call.tensor[i]) continue;
     const int64_t of_channel = order.batch * order.spatial * plan.element_bytes(i);
     bytes += desc().groups * channels() * of_channel;
-    bytes_per_channel = std::max(bytes_per_channel, of_channel);
+    bytes_per_channel = std::max(bytes_per_channel, 2 * of_channel);
   }
 }
 

@@ -54,7 +54,7 @@ struct Run {
   Order order;
   Workspace w;    // without memory nothing but `first`, NULL: clearing it took a sixth of a call on 256 values
   int64_t bytes;  // traffic of all tensors together
-  int64_t bytes_per_channel;  // of the widest tensor
+  int64_t bytes_per_channel;  // that two passes keep in cache: the widest tensor, twice
   const void* weights;        // those given, or room for those that lengths make; NULL: all count 1
 
   Run(const Plan& p, Call& c, void* memory);

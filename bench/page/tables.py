@@ -118,8 +118,7 @@ def features(rows: list[Row]) -> str:
             continue
         line = lines.setdefault((row.suite_name, row.shape), {"feature": row.suite.title, "N×C×image": row.shape})
         operation = row.operation.partition("+")[0]
-        short = f"{operation}, {'planar' if row.layout == 'planar' else 'last'}"
-        line[short] = number(row.fraction.median)
+        line[f"{operation}, {row.layout}"] = number(row.fraction.median)
     return markdown(lines.values())
 
 
@@ -184,7 +183,9 @@ def _same_but_threads(row: Row) -> tuple:
 def every_case(rows: list[Row], isa: str) -> Iterator[tuple[str, str]]:
     """Title and table of each suite: time, and ratio over the fastest peer in the same layout."""
     for name, suite in SUITES.items():
-        chosen = [row for row in rows if row.suite_name == name and row.isa == isa and not suite.feature]
+        if suite.feature:
+            continue
+        chosen = [row for row in rows if row.suite_name == name and row.isa == isa]
         lines: dict[tuple[str, str], Line] = {}
         for row in chosen:
             line = lines.setdefault((row.shape, row.operation), {"N×C×image": row.shape, "operation": row.operation})

@@ -153,18 +153,17 @@ static inline void add_run(const From<Op>* from, char* mask, int64_t count, cons
     });
     return Op::template terms<centered>(Operands<Op, true>{from, mask, i, kStrip}, k, form, pivots);
   };
-  const auto steps_at = [&](int64_t i) BNORM_IN_LOOP { return ahead.steps(i < border); };
   Sums<Octet> all = s.sums;
   int64_t i = 0;
   for (; Op::quads_unrolled && i + kQuad <= count; i += kQuad) {
     Sums<Octet> quad = Sums<Octet>::zero();
-    const int64_t* const steps = steps_at(i);
+    const int64_t* const steps = ahead.steps(i < border);
     each<0, kQuadStrips>([&](auto j) BNORM_IN_LOOP { add_octets<Op, centered>(strip(i + j * kStrip, steps), quad); });
     all.add(quad);
   }
   while (i < count) {
     Sums<Octet> quad = Sums<Octet>::zero();
-    const int64_t* const steps = steps_at(i);
+    const int64_t* const steps = ahead.steps(i < border);
     const int64_t end = count - i < kQuad ? count : i + kQuad;
     for (; i + kStrip <= end; i += kStrip) add_octets<Op, centered>(strip(i, steps), quad);
     if (const int64_t left = end - i; left > 0) {
@@ -177,7 +176,8 @@ static inline void add_run(const From<Op>* from, char* mask, int64_t count, cons
   s.sums = all;
 }
 
-/// The same around a pivot, which f32 data seldom need: not inlined a second and third time.
+/// The same around a pivot, which f32 data seldom need. Not inlined beside the other: backward of 32x64x49 takes 0.96
+/// of the instructions (AVX2), and generic kernels are 9 KB smaller.
 template <class Op>
 BNORM_FLAT __attribute__((noinline)) void add_centered_run(const From<Op>* from, char* mask, int64_t count,
                                                            const Ahead& ahead, int64_t border,
@@ -275,6 +275,7 @@ static void reduce_rows(const Tile& t) {
   for (int64_t c = t.c0; c < t.c1; c += kRowChannels) {
     const int64_t channels = t.c1 - c < kRowChannels ? t.c1 - c : kRowChannels;
     ChannelSums sums[kRowChannels];
+    static_assert(Op::read_count <= kMostOperands);
     Ahead ahead(t, Op::reads, Op::read_count, channels);
     int64_t n = strip_position(o, first).n;
     for (int64_t strip = first; strip < last; strip = ++n * o.strips_per_sample) {
