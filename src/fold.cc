@@ -69,7 +69,8 @@ class Folded {
   }
   void put(void* array, ElementType type, int64_t i, double value) const {
     constexpr double replaced = 1;
-    plan_.table->blend[type == kF64](replaced, &value, const_cast<void*>(advance(array, i, bytes_of(type))), type, 1);
+    plan_.table->blend[type == kF64](replaced, &value, 1, const_cast<void*>(advance(array, i, bytes_of(type))), type,
+                                     1);
   }
   double stored(ElementType type, double value) const {
     double element = 0;

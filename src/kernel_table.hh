@@ -221,14 +221,12 @@ struct KernelTable {
                               int64_t channels);
   void (*prepare_running[2][2])(const void* mean, const void* var, double epsilon, const Affine&,
                                 void* const* coefficient, int64_t channels);
-  /// What enters the running statistics: the mean, and M2 / divisor.
-  void (*running_entry)(double divisor, const double* mean, const double* m2, double* entry_mean, double* entry_var,
-                        int64_t channels);
   /// `count` parameters from channel c on, as f64.
   void (*load_params[2])(const void* values, ElementType type, int64_t c, double* to, int64_t count);
-  /// running <- running + factor * (entry - running). Factor 1 replaces whatever was there, NaN and the
+  /// running <- running + factor * (entry / divisor - running). Factor 1 replaces whatever was there, NaN and the
   /// difference's rounding included; factor 0 keeps it.
-  void (*blend[2])(double factor, const double* entry, void* running, ElementType type, int64_t channels);
+  void (*blend[2])(double factor, const double* entry, double divisor, void* running, ElementType type,
+                   int64_t channels);
   /// Slope and bias of dx from the sums over `count` values.
   void (*prepare_gradient[2])(double count, const double* mean, const double* inv_std, const double* sum_dz,
                               const double* sum_dz_x, void* const* coefficient, int64_t channels);

@@ -11,38 +11,41 @@
 namespace bnorm {
 namespace {
 
-/// What enters the running statistics of some channels.
+/// What enters the running statistics of some channels: the mean, and M2 over its divisor.
 struct Entries {
-  double mean[kChannelRun], var[kChannelRun];
+  const double* mean;
+  const double* m2;
+  double divisor;
 };
 
-Entries entries_of(const Plan& plan, const GroupMoments& m, int64_t g, int64_t c, int64_t channels) {
-  Entries e;
+Entries entries_of(const Plan& plan, const GroupMoments& m, int64_t g, int64_t c) {
   const int64_t at = g * m.stride + c;
-  plan.table->running_entry(variance_divisor(plan.desc, m.count_of(g), m.square_of(g)), m.mean + at, m.m2 + at, e.mean,
-                            e.var, channels);
-  return e;
+  return {m.mean + at, m.m2 + at, variance_divisor(plan.desc, m.count_of(g), m.square_of(g))};
 }
 
-/// The average over the groups that have values; false if none has.
-bool average_entries(const Plan& plan, const GroupMoments& m, int64_t c, int64_t channels, Entries* average) {
-  *average = {};
-  double groups = 0;
-  for (int64_t g = 0; g < plan.desc.groups; ++g) {
-    if (m.count_of(g) == 0) continue;
-    const Entries e = entries_of(plan, m, g, c, channels);
-    for (int64_t i = 0; i < channels; ++i) {
-      average->mean[i] += e.mean[i];
-      average->var[i] += e.var[i];
+/// The average over the groups that have values.
+struct Average {
+  double mean[kChannelRun] = {}, var[kChannelRun] = {};
+
+  /// False if no group has values.
+  bool take(const Plan& plan, const GroupMoments& m, int64_t c, int64_t channels) {
+    double groups = 0;
+    for (int64_t g = 0; g < plan.desc.groups; ++g) {
+      if (m.count_of(g) == 0) continue;
+      const Entries e = entries_of(plan, m, g, c);
+      for (int64_t i = 0; i < channels; ++i) {
+        mean[i] += e.mean[i];
+        var[i] += e.m2[i] / e.divisor;
+      }
+      groups += 1;
     }
-    groups += 1;
+    for (int64_t i = 0; i < channels; ++i) {
+      mean[i] /= groups;
+      var[i] /= groups;
+    }
+    return groups > 0;
   }
-  for (int64_t i = 0; i < channels; ++i) {
-    average->mean[i] /= groups;
-    average->var[i] /= groups;
-  }
-  return groups > 0;
-}
+};
 
 /// Whether param_type holds both as finite numbers.
 bool is_finite(const Plan& plan, double mean, double var) {
@@ -65,7 +68,7 @@ class Update {
   void enter(const Entries& e, int64_t at, int64_t c, int64_t channels) {
     if (!plan_.desc.guard) return blend(e, 0, at, channels);
     for (int64_t i = 0; i < channels; ++i)
-      if (is_finite(plan_, e.mean[i], e.var[i]))
+      if (is_finite(plan_, e.mean[i], e.m2[i] / e.divisor))
         blend(e, i, at + i, 1);
       else if (held_back_++ == 0)
         first_held_ = (plan_.desc.channel_block ? at : c) + i;
@@ -80,14 +83,14 @@ class Update {
 
  private:
   void blend(const Entries& e, int64_t i, int64_t at, int64_t channels) {
-    const auto one = [&](void* running, const double* entry) {
+    const auto one = [&](void* running, const double* entry, double divisor) {
       if (running)
-        plan_.table->blend[plan_.param](call_.average_factor, entry + i,
+        plan_.table->blend[plan_.param](call_.average_factor, entry + i, divisor,
                                         static_cast<char*>(running) + at * plan_.param_bytes(), plan_.param_type,
                                         channels);
     };
-    one(call_.running_mean, e.mean);
-    one(call_.running_var, e.var);
+    one(call_.running_mean, e.mean, 1);
+    one(call_.running_var, e.m2, e.divisor);
   }
 
   const Plan& plan_;
@@ -101,20 +104,17 @@ bnorm_status update_running(const Plan& plan, Call& call, const GroupMoments& mo
   const bnorm_desc& d = plan.desc;
   if (!d.guard && !call.running_mean && !call.running_var) return BNORM_OK;
   Update update(plan, call);
-  const int64_t groups = d.running_mode == BNORM_RUNNING_MEAN ? 1 : d.groups;
-  const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
-  for (int64_t g = 0; g < groups; ++g)
+  if (d.running_mode == BNORM_RUNNING_MEAN) {
     for (int64_t c = 0; c < d.channels; c += kChannelRun) {
       const int64_t channels = std::min(kChannelRun, d.channels - c);
-      Entries e;
-      if (d.running_mode == BNORM_RUNNING_MEAN) {
-        if (!average_entries(plan, moments, c, channels, &e)) continue;
-      } else {
-        if (moments.count_of(g) == 0) continue;
-        e = entries_of(plan, moments, g, c, channels);
-      }
-      update.enter(e, g * stride + c, c, channels);
+      Average average;
+      if (average.take(plan, moments, c, channels)) update.enter({average.mean, average.var, 1}, c, c, channels);
     }
+    return update.status();
+  }
+  const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
+  for (int64_t g = 0; g < d.groups; ++g)
+    if (moments.count_of(g) > 0) update.enter(entries_of(plan, moments, g, 0), g * stride, 0, d.channels);
   return update.status();
 }
 

@@ -62,16 +62,6 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
   }
 }
 
-static void running_entry(double divisor, const double* mean, const double* m2, double* __restrict entry_mean,
-                          double* __restrict entry_var, int64_t channels) {
-  with_quotient(divisor, [&](auto quotient) {
-    for (int64_t c = 0; c < channels; ++c) {
-      entry_mean[c] = mean[c];
-      entry_var[c] = quotient(m2[c]);
-    }
-  });
-}
-
 // Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on
 // the stack.
 constexpr int64_t kParams = 128;
@@ -131,14 +121,17 @@ static void load_params(const void* values, ElementType type, int64_t c, double*
 }
 
 template <class W>
-static void blend(double factor, const double* entry, void* running, ElementType type, int64_t channels) {
+static void blend(double factor, const double* entry, double divisor, void* running, ElementType type,
+                  int64_t channels) {
   if (factor == 0) return;
-  each_params(channels, [&](int64_t c, int64_t count) {
-    update_params<W>(running, type, c, count, false, [&](W* __restrict values) {
-      for (int64_t i = 0; i < count; ++i) {
-        const double old = static_cast<double>(values[i]);
-        values[i] = static_cast<W>(factor == 1 ? entry[c + i] : old + factor * (entry[c + i] - old));
-      }
+  with_quotient(divisor, [&](auto quotient) {
+    each_params(channels, [&](int64_t c, int64_t count) {
+      update_params<W>(running, type, c, count, false, [&](W* __restrict values) {
+        for (int64_t i = 0; i < count; ++i) {
+          const double old = static_cast<double>(values[i]), now = quotient(entry[c + i]);
+          values[i] = static_cast<W>(factor == 1 ? now : old + factor * (now - old));
+        }
+      });
     });
   });
 }
@@ -210,14 +203,20 @@ static void param_gradients(int64_t groups, int64_t stride, const double* sum_dz
                             const double* inv_std, const double* r, const double* d, void* dscale, void* dshift,
                             ElementType type, int64_t channels) {
   each_params(channels, [&](int64_t c, int64_t count) {
-    double scale[kParams] = {}, shift[kParams] = {};
-    for (int64_t g = 0; g < groups; ++g)
+    double scale[kParams], shift[kParams];
+    const auto add_group = [&](int64_t g, auto before) {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t sum = g * stride + c + i, at = g * channels + c + i;
         const double of_batch = sum_dz_x[sum] * inv_std[at];
-        shift[i] += sum_dz[sum];
-        scale[i] += r ? of_batch * r[at] + sum_dz[sum] * d[at] : of_batch;
+        shift[i] = before(shift, i) + sum_dz[sum];
+        scale[i] = before(scale, i) + (r ? of_batch * r[at] + sum_dz[sum] * d[at] : of_batch);
       }
+    };
+    if (groups > 0)
+      add_group(0, [](const double*, int64_t) { return 0.0; });
+    else
+      for (int64_t i = 0; i < count; ++i) scale[i] = shift[i] = 0;
+    for (int64_t g = 1; g < groups; ++g) add_group(g, [](const double* sums, int64_t i) { return sums[i]; });
     const auto store = [&](void* to, const double* __restrict sums) {
       if (!to) return;
       update_params<W>(to, type, c, count, true, [&](W* __restrict values) {

@@ -66,14 +66,21 @@ struct LaneMap {
 // Not inlined, for functions that are the same for every operation: they were a tenth of all kernels.
 #define BNORM_SHARED static __attribute__((noinline))
 
-/// The channels' values by lane, zeros up to a multiple of 16.
+/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more. Not of kColumns, where they
+/// lie so already.
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
-  const int64_t period = map.family == kColumnsNarrow ? map.channels : lanes;
-  const int64_t positions = map.family == kColumnsPlanar ? map.order.spatial : 1;
   int64_t l = 0;
-  for (int64_t j = 0; l < lanes && l < period; ++j)
-    for (int64_t s = 0; s < positions; ++s) to[l++] = from[j];
+  if (map.family == kColumnsPlanar) {
+    // 8 of each: those that are too many are written over, or cleared.
+    for (; l < lanes; ++from, l += map.order.spatial) {
+      const V value = *from;
+      for (int64_t s = 0; s < kOctet; ++s) to[l + s] = value;
+    }
+  } else {
+    l = map.channels;
+    __builtin_memcpy(to, from, static_cast<size_t>(l) * sizeof(V));
+  }
   for (int64_t more; l < lanes; l += more) {  // whole periods so far: doubled, or as much as is missing
     more = lanes - l < l ? lanes - l : l;
     __builtin_memcpy(to + l, to, static_cast<size_t>(more) * sizeof(V));
@@ -106,18 +113,25 @@ struct LaneGroups {
 
 /// The pivots of a tile in lane order, and the groups of lanes without and with any; `all`: as if all had one.
 struct LanePivots {
-  double lane[kTileLanes];
+  const double* lane;
   LaneGroups raw, centered;
 
-  __attribute__((noinline)) LanePivots(const double* pivot, bool any, bool all, const LaneMap& map, int64_t lanes) {
+  /// `pivot`: by channel, with zeros up to a multiple of 16.
+  __attribute__((noinline)) LanePivots(const double* pivot, bool any, bool all, const LaneMap& map, int64_t lanes)
+      : lane(pivot) {
     any = any || all;
-    if (any) spread(pivot, lane, map, lanes);
-    for (int64_t l = 0; l < lanes; l += 16) {
-      int64_t found = all;
-      for (int64_t i = 0; any && i < 16; ++i) found += lane[l + i] != 0;
-      (found > 0 ? centered : raw).add(l);
-    }
+    if (any && map.family != kColumns) lane = spread(pivot, room_, map, lanes);
+    for (int64_t l = 0; l < lanes; l += 16) (any && (all || has_pivot(lane + l)) ? centered : raw).add(l);
   }
+
+ private:
+  /// Whether any of 16 is not 0.
+  static bool has_pivot(const double* pivot) {
+    const auto zero = Lanes<double>::broadcast(0), p = Lanes<double>::load(pivot);
+    return (Lanes<double>::less_equal(p, zero) & Lanes<double>::less_equal(zero, p)) != 0xffff;
+  }
+
+  double room_[kTileLanes + kOctet];
 };
 
 /// The running sums of a tile: of class k and lane l at [k * stride + l].
@@ -126,14 +140,15 @@ struct LaneSums {
   alignas(64) double second[kOctet * kTileLanes];
   int64_t stride;
 
-  void clear(const LaneGroups& groups, int64_t classes) {
-    for (int64_t k = 0; k < classes; ++k)
+  /// Those of the classes from k on.
+  void clear(const LaneGroups& groups, int64_t k, int64_t classes) {
+    const auto zero = Lanes<double>::broadcast(0);
+    for (; k < classes; ++k)
       for (int64_t i = 0; i < groups.count; ++i) {
-        zero().store(first + k * stride + groups.first[i]);
-        zero().store(second + k * stride + groups.first[i]);
+        zero.store(first + k * stride + groups.first[i]);
+        zero.store(second + k * stride + groups.first[i]);
       }
   }
-  static Lanes<double> zero() { return Lanes<double>::broadcast(0); }
 };
 
 /// Where the rows of one class of a quad lie, octet by octet.
@@ -196,6 +211,8 @@ struct QuadRows {
     set_rows((samples < most * strip_samples ? samples : most * strip_samples) * o.spatial);
     return most;
   }
+  /// That have a row.
+  int64_t classes() const { return octets > 0 ? map.classes() : rest; }
   ClassRows<Op> class_rows(int64_t k) const {
     ClassRows<Op> at = {};
     for (int r = 0; r < reads; ++r) {
@@ -217,10 +234,15 @@ struct QuadRows {
   /// From the first class of a quad to each, and returned from an octet to the next.
   int64_t find_offsets(const View& v, int64_t* of_class) const {
     const Order& o = map.order;
-    for (int64_t k = 0; k < map.classes(); ++k) {
-      const bool planar = map.family == kColumnsPlanar;
-      const int64_t n = o.octet_samples == 0 ? 0 : (planar ? k : k / o.spatial);
-      of_class[k] = n * v.n + (planar ? 0 : k - n * o.spatial) * v.s;
+    const int64_t positions =
+        map.family == kColumnsPlanar ? 1 : o.spatial;  // of a sample that have classes of their own
+    int64_t sample = 0, position = 0;
+    for (int64_t k = 0; k < map.classes(); ++k, ++position) {
+      if (position == positions) {
+        position = 0;
+        ++sample;
+      }
+      of_class[k] = sample * v.n + position * v.s;
     }
     return o.octet_samples == 0 ? kOctet * v.s : o.octet_samples * v.n;
   }
@@ -252,11 +274,19 @@ static inline BNORM_IN_LOOP void fetch_next(const ClassRows<Op>& at, int64_t l, 
   });
 }
 
+/// The sums of a class by lane: what they were before a quad, and where those with it go.
+struct ClassSums {
+  const double* first_before;
+  const double* second_before;
+  double* first;
+  double* second;
+};
+
 /// Adds the rows of a class to the sums of 16 lanes from l on. Unless `full`, rows may lack some of the lanes: those
 /// count 0, as do their pivots.
 template <class Op, bool centered, bool full>
 static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, const LaneContext<Op>& context,
-                                          double* first, double* second) {
+                                          const ClassSums& to) {
   constexpr bool exact = Op::template exact<centered>;
   const auto coefficients = load_coefficients<Op>(context.arrays, l, full ? 16 : at.lanes - l);
   const auto pivots = Lanes<double>::load(context.pivot + l);
@@ -277,9 +307,9 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
     each<1, 2 * kQuadStrips>([&](auto octet) BNORM_IN_LOOP { sums.template grow<exact>(terms(octet)); });
   else
     for (int64_t octet = 1; octet < at.rows; ++octet) sums.template grow<exact>(terms(octet));
-  sums.add({Lanes<double>::load(first + l), Lanes<double>::load(second + l)});
-  sums.first.store(first + l);
-  sums.second.store(second + l);
+  sums.add({Lanes<double>::load(to.first_before + l), Lanes<double>::load(to.second_before + l)});
+  sums.first.store(to.first + l);
+  sums.second.store(to.second + l);
 }
 
 /// Adds the rows of a class, in some groups of lanes. A function of its own, with copies of what it reads: inlined, it
@@ -287,57 +317,77 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
 /// 8x512x49 take 0.87 of the time (AVX-512).
 template <class Op, bool centered>
 BNORM_FLAT __attribute__((noinline)) void add_class(const QuadRows<Op>& quad, int64_t k, LaneContext<Op> context,
-                                                    const LaneGroups& groups, double* first, double* second) {
+                                                    const LaneGroups& groups, ClassSums sums) {
   const ClassRows<Op> at = quad.class_rows(k);
   const int64_t full = at.rows > at.octets ? at.rest_lanes : at.lanes;
   for (int64_t i = 0; i < groups.count; ++i) {
     const int64_t l = groups.first[i];
     if (quad.fetches_next) fetch_next<Op>(at, l, context.form);
     if (l + 16 <= full)
-      add_rows<Op, centered, true>(at, l, context, first, second);
+      add_rows<Op, centered, true>(at, l, context, sums);
     else
-      add_rows<Op, centered, false>(at, l, context, first, second);
+      add_rows<Op, centered, false>(at, l, context, sums);
   }
 }
 
-/// Adds all rows of a quad, in some groups of lanes.
+/// Adds all rows of a quad, in some groups of lanes, to the sums; `begins`: to 0, whatever those are.
 template <class Op, bool centered>
 static inline void add_quad(const QuadRows<Op>& quad, const LaneContext<Op>& context, const LaneGroups& groups,
-                            LaneSums& sums) {
-  for (int64_t k = 0; k < (quad.octets > 0 ? quad.map.classes() : quad.rest); ++k)
-    add_class<Op, centered>(quad, k, context, groups, sums.first + k * sums.stride, sums.second + k * sums.stride);
+                            bool begins, LaneSums& sums) {
+  for (int64_t k = 0; k < quad.classes(); ++k) {
+    double* const first = sums.first + k * sums.stride;
+    double* const second = sums.second + k * sums.stride;
+    add_class<Op, centered>(quad, k, context, groups,
+                            {begins ? kNoSums : first, begins ? kNoSums : second, first, second});
+  }
+}
+
+/// Adds up `count` slots along the tree, the first i and others `step` apart.
+template <int count, int i = 0, int step = 1, class ValueAt>
+static inline BNORM_IN_LOOP auto slots_sum(const ValueAt& value_at) {
+  if constexpr (count == 1)
+    return value_at(Index<i>());
+  else
+    return slots_sum<count / 2, i, 2 * step>(value_at) + slots_sum<count / 2, i + step, 2 * step>(value_at);
+}
+
+/// Adds up the first `count` of each channel's slots; the others are 0.
+template <int count>
+static inline void fold_slots_of(const LaneMap& map, int64_t channels, const double* const* slot, double* result) {
+  if (map.family == kColumnsPlanar) {
+    const int64_t step = map.order.spatial;
+    for (int64_t j = 0; j < channels; ++j)
+      result[j] = slots_sum<count>([&](auto i) BNORM_IN_LOOP { return slot[i][j * step]; });
+  } else {
+    for (int64_t j = 0; j < channels; j += 16) {
+      const auto sum = slots_sum<count>([&](auto i) BNORM_IN_LOOP { return Lanes<double>::load(slot[i] + j); });
+      Element<double>::store_first(result + j, sum, channels - j);
+    }
+  }
 }
 
 /// Adds up each channel's 8 slots along the tree; those from `slots` on are 0.
 BNORM_SHARED void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride, const double* sums,
                              double* result) {
-  // Sums of blocks are never -0, which 0 would change.
-  if (slots == 1) {
-    __builtin_memcpy(result, sums, static_cast<size_t>(channels) * sizeof(double));
-    return;
-  }
   const double* slot[kOctet];
   for (int64_t i = 0; i < kOctet; ++i) slot[i] = i < slots ? sums + map.slot_at(i, stride) : kNoSums;
-  const auto fold = [&](auto value_at) {
-    return tree_sum(value_at(slot[0]), value_at(slot[1]), value_at(slot[2]), value_at(slot[3]), value_at(slot[4]),
-                    value_at(slot[5]), value_at(slot[6]), value_at(slot[7]));
-  };
-  if (map.family == kColumnsPlanar) {
-    for (int64_t j = 0; j < channels; ++j) result[j] = fold([&](const double* p) { return p[j * map.order.spatial]; });
-  } else {
-    for (int64_t j = 0; j < channels; j += 16)
-      Element<double>::store_first(result + j, fold([&](const double* p) { return Lanes<double>::load(p + j); }),
-                                   channels - j);
-  }
+  // Sums of blocks are never -0, which 0 would change: what is missing is left out.
+  if (slots > 4) return fold_slots_of<8>(map, channels, slot, result);
+  if (slots > 2) return fold_slots_of<4>(map, channels, slot, result);
+  if (slots > 1) return fold_slots_of<2>(map, channels, slot, result);
+  fold_slots_of<1>(map, channels, slot, result);
 }
 
-/// Adds the strips [begin, end) in some groups of lanes.
+/// Adds the strips [begin, end), one block, in some groups of lanes, to sums of 0.
 template <class Op, bool centered>
 static inline void add_block(QuadRows<Op>& quad, int64_t begin, int64_t end, const LaneContext<Op>& context,
-                             const LaneGroups& groups, LaneSums& sums) {
-  for (int64_t strips = 0; groups.count > 0 && begin < end; begin += strips) {
+                             const LaneGroups& groups, int64_t classes, LaneSums& sums) {
+  if (groups.count == 0) return;
+  bool begins = true;
+  for (int64_t strips; begin < end; begin += strips, begins = false) {
     strips = quad.go_to(begin, end);
-    add_quad<Op, centered>(quad, context, groups, sums);
+    if (begins) sums.clear(groups, quad.classes(), classes);
+    add_quad<Op, centered>(quad, context, groups, begins, sums);
   }
 }
 
@@ -356,15 +406,14 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
   double pivot[kTileLanes];
+  for (int64_t j = channels; j % 16 != 0; ++j) pivot[j] = 0;
   bool any = Op::first_pivots(t, c, channels, b, pivot);
   for (bool again = false;; again = true) {
     const LanePivots pivots(pivot, any, Op::always_pivoted || (Op::always_centered && !again), map, lanes);
     const LaneContext<Op> context = {coefficients.arrays, form, pivots.lane};
-    if (!again) sums.clear(pivots.raw, classes);
-    sums.clear(pivots.centered, classes);
     if constexpr (!Op::always_centered)
-      if (!again) add_block<Op, false>(quad, begin, end, context, pivots.raw, sums);
-    add_block<Op, true>(quad, begin, end, context, pivots.centered, sums);
+      if (!again) add_block<Op, false>(quad, begin, end, context, pivots.raw, classes, sums);
+    add_block<Op, true>(quad, begin, end, context, pivots.centered, classes, sums);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.first, first);
     fold_slots(map, channels, classes * map.class_slots(), sums.stride, sums.second, second);
     Op::finish(t, c, count, pivot, first, second, channels);

@@ -99,7 +99,6 @@ static constexpr KernelTable make_table(const char* name) {
   t.prepare_running[0][1] = prepare_running<float, double>;
   t.prepare_running[1][0] = prepare_running<double, float>;
   t.prepare_running[1][1] = prepare_running<double, double>;
-  t.running_entry = running_entry;
   t.load_params[0] = load_params<float>;
   t.load_params[1] = load_params<double>;
   t.blend[0] = blend<float>;
