@@ -173,6 +173,7 @@ struct Tile {
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;
   const double* count;  // with weights: their sum by block
+  bool in_l2;           // all data
   bool in_memory;       // more data than caches keep: fetched further ahead, the first output stored around them
   const Form* form;
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),

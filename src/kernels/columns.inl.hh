@@ -72,11 +72,18 @@ template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   int64_t l = 0;
   if (map.family == kColumnsPlanar) {
-    // 8 of each: those that are too many are written over, or cleared.
-    for (; l < lanes; ++from, l += map.order.spatial) {
-      const V value = *from;
-      for (int64_t s = 0; s < kOctet; ++s) to[l + s] = value;
-    }
+    // 4 or 8 of each: those that are too many are written over, or cleared.
+    const auto copy = [&](auto copies) {
+      _Pragma("GCC unroll 4")  // where a loop of 5 instructions crosses a line of code, it takes twice as long
+          for (; l < lanes; ++from, l += map.order.spatial) {
+        const V value = *from;
+        for (int64_t s = 0; s < copies; ++s) to[l + s] = value;
+      }
+    };
+    if (map.order.spatial <= 4)
+      copy(Index<4>());
+    else
+      copy(Index<8>());
   } else {
     l = map.channels;
     __builtin_memcpy(to, from, static_cast<size_t>(l) * sizeof(V));
@@ -93,7 +100,7 @@ BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t l
 template <class Op>
 struct LaneArrays {
   using A = typename Op::A;
-  A value[kCoefficients][kPatternLanes];
+  alignas(64) A value[kCoefficients][kPatternLanes];
   CoefficientArrays<A> arrays;
 
   LaneArrays(const Tile& t, const LaneMap& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {
@@ -131,7 +138,7 @@ struct LanePivots {
     return (Lanes<double>::less_equal(p, zero) & Lanes<double>::less_equal(zero, p)) != 0xffff;
   }
 
-  double room_[kTileLanes + kOctet];
+  alignas(64) double room_[kTileLanes + kOctet];
 };
 
 /// The running sums of a tile: of class k and lane l at [k * stride + l].
@@ -405,7 +412,7 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   const int64_t classes = map.classes_in(positions);
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
-  double pivot[kTileLanes];
+  alignas(64) double pivot[kTileLanes];
   for (int64_t j = channels; j % 16 != 0; ++j) pivot[j] = 0;
   bool any = Op::first_pivots(t, c, channels, b, pivot);
   for (bool again = false;; again = true) {
@@ -435,10 +442,11 @@ BNORM_FLAT void reduce_columns(const Tile& t) {
   }
 }
 
-// Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time. Long
-// rows lose more by reading several places of memory at once, most of all where those are a multiple of 4 KB apart.
+// Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time.
+// Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
+// unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
 constexpr int64_t kMappedRows = 4;
-constexpr int64_t kMappedLanes = 128;
+constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
 
 /// Elements from a row to the next in every tensor.
 template <class Op>
@@ -484,7 +492,8 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
   const CoefficientArrays<typename Op::A> arrays = shared;  // stores could change what is behind a reference
   const typename Op::Form form(*t.form);
   const auto coefficients = [&](int64_t l, int64_t some) { return load_coefficients<Op>(arrays, l, some); };
-  const bool joins = !t.in_memory && lanes <= kMappedLanes;
+  const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
+  const bool joins = !t.in_memory && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
   const int64_t rows_ahead = joins ? 0 : kAheadInMemory / lanes + 1;
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
