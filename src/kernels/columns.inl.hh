@@ -66,28 +66,29 @@ struct LaneMap {
 // Not inlined, for functions that are the same for every operation: they were a tenth of all kernels.
 #define BNORM_SHARED static __attribute__((noinline))
 
+/// Writes each value `copies` times, `step` lanes apart: of a smaller step the rest is written over. Returns the end.
+template <int copies, class V>
+static inline int64_t copy_by(int64_t step, const V* from, V* to, int64_t lanes) {
+  int64_t l = 0;
+  // A loop of 5 instructions takes twice as long where it crosses a line of code.
+#pragma GCC unroll 4
+  for (; l < lanes; ++from, l += step) {
+    const V value = *from;
+    for (int64_t i = 0; i < copies; ++i) to[l + i] = value;
+  }
+  return l;
+}
+
 /// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more. Not of kColumns, where they
 /// lie so already.
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
-  int64_t l = 0;
-  if (map.family == kColumnsPlanar) {
-    // 4 or 8 of each: those that are too many are written over, or cleared.
-    const auto copy = [&](auto copies) {
-      _Pragma("GCC unroll 4")  // where a loop of 5 instructions crosses a line of code, it takes twice as long
-          for (; l < lanes; ++from, l += map.order.spatial) {
-        const V value = *from;
-        for (int64_t s = 0; s < copies; ++s) to[l + s] = value;
-      }
-    };
-    if (map.order.spatial <= 4)
-      copy(Index<4>());
-    else
-      copy(Index<8>());
-  } else {
-    l = map.channels;
+  int64_t l = map.channels;
+  const int64_t positions = map.order.spatial;
+  if (map.family == kColumnsPlanar)
+    l = positions <= 4 ? copy_by<4>(positions, from, to, lanes) : copy_by<8>(positions, from, to, lanes);
+  else
     __builtin_memcpy(to, from, static_cast<size_t>(l) * sizeof(V));
-  }
   for (int64_t more; l < lanes; l += more) {  // whole periods so far: doubled, or as much as is missing
     more = lanes - l < l ? lanes - l : l;
     __builtin_memcpy(to + l, to, static_cast<size_t>(more) * sizeof(V));
@@ -241,8 +242,7 @@ struct QuadRows {
   /// From the first class of a quad to each, and returned from an octet to the next.
   int64_t find_offsets(const View& v, int64_t* of_class) const {
     const Order& o = map.order;
-    const int64_t positions =
-        map.family == kColumnsPlanar ? 1 : o.spatial;  // of a sample that have classes of their own
+    const int64_t positions = map.family == kColumnsPlanar ? 1 : o.spatial;  // that are classes, of a sample
     int64_t sample = 0, position = 0;
     for (int64_t k = 0; k < map.classes(); ++k, ++position) {
       if (position == positions) {

@@ -129,11 +129,6 @@ static inline Lanes<double> keep(const Lanes<double>& a, int64_t lo, int64_t hi)
 }
 
 /// Sum of 8 slots along the fixed tree: halves onto halves.
-template <class V>
-static inline V tree_sum(const V& a0, const V& a1, const V& a2, const V& a3, const V& a4, const V& a5, const V& a6,
-                         const V& a7) {
-  return ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7));
-}
 static inline double tree_sum(const Part<double>& a) { return a.halves_sum(); }
 template <class Half>
 static inline double tree_sum(const Pair<Half>& a) {
