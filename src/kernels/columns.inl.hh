@@ -493,7 +493,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
   const typename Op::Form form(*t.form);
   const auto coefficients = [&](int64_t l, int64_t some) { return load_coefficients<Op>(arrays, l, some); };
   const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
-  const bool joins = !t.in_memory && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
+  const bool joins = rows > 1 && !t.in_memory && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
   const int64_t rows_ahead = joins ? 0 : kAheadInMemory / lanes + 1;
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
