@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace bnorm_tests {
 
@@ -12,7 +14,9 @@ const std::vector<std::string>& isas() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> usable;
     std::string skipped;
+    const char* const only = std::getenv("BNORM_EXPECT_ISA");
     for (const char* const name : {"avx512", "avx2", "sse42", "neon64", "generic"}) {
+      if (only && std::strcmp(name, only) != 0) continue;
       const IsaScope scope(name);
       bnorm_desc desc = BNORM_DESC_INIT;
       desc.channels = 1;

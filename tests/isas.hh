@@ -10,7 +10,8 @@ namespace bnorm_tests {
 
 using bnorm_support::IsaScope;
 
-/// Names that BNORM_ISA accepts here, best first; those it refuses are printed once.
+/// Names that BNORM_ISA accepts here, best first; those it refuses are printed once. With BNORM_EXPECT_ISA, which names
+/// the best of an emulated CPU, that one alone: the others have runs of their own, natively or emulated.
 const std::vector<std::string>& isas();
 
 }  // namespace bnorm_tests

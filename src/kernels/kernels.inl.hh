@@ -8,6 +8,8 @@
 #include "operations.inl.hh"
 #include "rows.inl.hh"
 #include "columns.inl.hh"
+#include "columns_reduce.inl.hh"
+#include "columns_map.inl.hh"
 #include "scattered.inl.hh"
 #include "channels.inl.hh"
 #include "activations.inl.hh"

@@ -2,14 +2,15 @@
 // Assembles an ISA's kernel table from operations x families.
 #pragma once
 
-template <class Op>
+/// All families, or all but `scattered`.
+template <class Op, bool scattered = true>
 static constexpr void fill_reduce(TileKernel* family) {
   family[kRows] = reduce_rows<Op>;
   if constexpr (Op::is_weighted)
     family[kColumns] = reduce_columns<ByRow<Op>>;
   else
     family[kColumns] = family[kColumnsNarrow] = family[kColumnsPlanar] = reduce_columns<Op>;
-  family[kScattered] = reduce_scattered<Op>;
+  if constexpr (scattered) family[kScattered] = reduce_scattered<Op>;
 }
 
 /// A map, and what its stores around the cache take to be seen by other threads.
@@ -19,21 +20,24 @@ static void visible(const Tile& t) {
   if (t.in_memory) finish_stores();
 }
 
-template <class Op>
+template <class Op, bool scattered = true>
 static constexpr void fill_map(TileKernel* family) {
   family[kRows] = visible<map_rows<Op>>;
   if constexpr (Op::is_weighted)
     family[kColumns] = visible<map_columns<ByRow<Op>>>;
   else
     family[kColumns] = family[kColumnsNarrow] = family[kColumnsPlanar] = visible<map_columns<Op>>;
-  family[kScattered] = map_scattered<Op>;
+  if constexpr (scattered) family[kScattered] = map_scattered<Op>;
 }
 
 template <class T, Style style>
 static constexpr void fill_style(KernelTable& t, Data data, int as) {
-  fill_reduce<GradientSums<T, style>>(t.gradient_sums[data][as]);
-  fill_map<Gradient<T, style>>(t.gradient[data][as]);
-  if constexpr (style != kActivated && style != kWeighted) fill_map<Normalize<T, style>>(t.normalize[data][as]);
+  // Scattered elements gain nothing by the styles made for speed: kPiecewise, which is there before, serves those too.
+  constexpr bool scattered = style <= kPiecewise;
+  fill_reduce<GradientSums<T, style>, scattered>(t.gradient_sums[data][as]);
+  fill_map<Gradient<T, style>, scattered>(t.gradient[data][as]);
+  if constexpr (style != kActivated && style != kWeighted)
+    fill_map<Normalize<T, style>, scattered>(t.normalize[data][as]);
 }
 
 // A branch for 16 lanes costs the less the more registers those take: as scalars it is free, and where f32 takes 4
@@ -45,16 +49,16 @@ template <class T>
 static constexpr void fill_data(KernelTable& t, Data data) {
   constexpr bool is_f32 = Element<T>::is_f32;
   fill_reduce<Moments<T>>(t.moments[data]);
-  const auto fill_weighted = [&]<class W>(W) {
+  const auto fill_slow = [&]<class W>(W) {
     fill_reduce<Moments<W, kWeighted>>(t.weighted_moments[data]);
     fill_style<W, kWeighted>(t, data, kWeighted);
+    fill_style<W, kCurved>(t, data, kCurved);
   };
   // Smaller registers make larger kernels: there f32 takes those of kMixed, in 1.1 to 1.3 of the time.
   if constexpr (is_f32 && !kStylesOfAll)
-    fill_weighted(Mixed());
+    fill_slow(Mixed());
   else
-    fill_weighted(T());
-  fill_style<T, kCurved>(t, data, kCurved);
+    fill_slow(T());
   for (int style = kPiecewise; style < kStyles; ++style) fill_style<T, kPiecewise>(t, data, style);
   if constexpr (is_f32 ? kStylesOfF32 : kStylesOfAll) fill_style<T, kBare>(t, data, kBare);
   if constexpr (is_f32 && kStylesOfF32) {
