@@ -5,7 +5,9 @@
 #include <cstdlib>
 #include <new>
 
+#include "coefficients.hh"
 #include "dispatch.hh"
+#include "exchange.hh"
 #include "execute.hh"
 #include "fold.hh"
 #include "plan.hh"
@@ -204,7 +206,7 @@ bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* a
 bnorm_status bnorm_prepare(const bnorm_plan* plan, const bnorm_prepare_args* args, void* coefficients) noexcept {
   Call call;
   const bnorm_status status = bnorm::check_prepare(plan, args, coefficients, &call);
-  if (status == BNORM_OK) bnorm::run_prepare(plan->plan, call, coefficients);
+  if (status == BNORM_OK) bnorm::fill_coefficients(plan->plan, call, coefficients);
   return status;
 }
 
@@ -227,7 +229,7 @@ bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, const double
                                  bnorm_error* error) noexcept {
   Report report;
   const bnorm_status status = bnorm::check_merge(plan, n, parts, merged, error, report);
-  if (status == BNORM_OK) bnorm::run_merge(plan->plan, bnorm::PartialKind::kMoments, n, parts, merged);
+  if (status == BNORM_OK) bnorm::merge_buffers(plan->plan, bnorm::PartialKind::kMoments, n, parts, merged);
   return status;
 }
 
@@ -248,7 +250,7 @@ bnorm_status bnorm_sums_merge(const bnorm_plan* plan, int64_t n, const double* c
                               bnorm_error* error) noexcept {
   Report report;
   const bnorm_status status = bnorm::check_merge(plan, n, parts, merged, error, report);
-  if (status == BNORM_OK) bnorm::run_merge(plan->plan, bnorm::PartialKind::kSums, n, parts, merged);
+  if (status == BNORM_OK) bnorm::merge_buffers(plan->plan, bnorm::PartialKind::kSums, n, parts, merged);
   return status;
 }
 

@@ -8,6 +8,7 @@
 namespace bnorm {
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call);
+bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients);
 bnorm_status run_train(const bnorm_plan& handle, Call& call);
 bnorm_status run_backward(const bnorm_plan& handle, Call& call);
 
@@ -15,14 +16,9 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call);
 /// Without an exchange `handle` may be NULL.
 bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status);
 
-void run_prepare(const Plan& plan, const Call& call, void* coefficients);
-bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients);
-
 bnorm_status run_moments(const bnorm_plan& handle, Call& call, double* moments);
 bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* moments);
 bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums);
 bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums);
-
-void run_merge(const Plan& plan, PartialKind kind, int64_t n, const double* const* parts, double* merged);
 
 }  // namespace bnorm
