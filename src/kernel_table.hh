@@ -150,7 +150,8 @@ struct Form {
   Curve curve;  // of normalize the activation, of gradients its derivative by z, or by y for kOfY
 };
 
-/// What a kernel knows of the form when it is compiled. The last three: shape kRelu, not frozen.
+/// What a kernel knows of the form when it is compiled. Those behind kPiecewise: not frozen, and of shape kRelu but for
+/// the last two.
 enum Style {
   kWeighted,      // gradients only: with weights, any shape, and any derivative
   kCurved,        // shape kCurve, a call in the loop, or a mask: either would cost the others their registers
@@ -158,6 +159,8 @@ enum Style {
   kBare,          // no residual, gradients of identity: kOne
   kWithResidual,  // and gradients of y: kOfY
   kActivated,     // gradients only: kOfX
+  kClipped,       // normalize only, no residual: kClip
+  kLeaking,       // likewise: kLeaky
   kStyles
 };
 

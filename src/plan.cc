@@ -159,8 +159,8 @@ Form common_form(const Plan& p) {
 
 Style forward_style(const Form& f) {
   if (f.shape == kCurve || f.derivative == kOfMask) return kCurved;
-  if (f.shape != kRelu) return kPiecewise;
-  return f.residual ? kWithResidual : kBare;
+  if (f.shape == kRelu) return f.residual ? kWithResidual : kBare;
+  return f.residual ? kPiecewise : (f.shape == kClip ? kClipped : kLeaking);
 }
 
 Style backward_style(const Form& f) {

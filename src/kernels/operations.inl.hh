@@ -28,7 +28,10 @@ class FormLanes {
     if (!is_fixed) return derivative_;
     return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
   }
-  Shape shape() const { return is_fixed ? kRelu : shape_; }
+  Shape shape() const {
+    if (!is_fixed) return shape_;
+    return style == kClipped ? kClip : (style == kLeaking ? kLeaky : kRelu);
+  }
   /// kX holds y, which an activation has changed.
   bool from_output() const {
     if (style == kCurved) return from_output_;
@@ -441,7 +444,7 @@ struct Normalize : Operation<T, style> {
   using A = typename Element<T>::Arithmetic;
   using Form = typename Normalize::Form;
   static constexpr int reads[] = {kX, kResidual};
-  static constexpr int read_count = style == kBare ? 1 : 2;
+  static constexpr int read_count = (style > kPiecewise) && style != kWithResidual ? 1 : 2;
   static constexpr int writes[] = {kY};
   static constexpr int write_count = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;

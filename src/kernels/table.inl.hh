@@ -64,6 +64,8 @@ static constexpr void fill_data(KernelTable& t, Data data) {
   if constexpr (is_f32 && kStylesOfF32) {
     fill_style<T, kWithResidual>(t, data, kWithResidual);
     fill_style<T, kActivated>(t, data, kActivated);
+    fill_map<Normalize<T, kClipped>, false>(t.normalize[data][kClipped]);
+    fill_map<Normalize<T, kLeaking>, false>(t.normalize[data][kLeaking]);
   }
 }
 
