@@ -151,7 +151,7 @@ struct Form {
 };
 
 /// What a kernel knows of the form when it is compiled. Those behind kPiecewise: not frozen, and of shape kRelu but for
-/// the last two.
+/// the last three.
 enum Style {
   kWeighted,      // gradients only: with weights, any shape, and any derivative
   kCurved,        // shape kCurve, a call in the loop, or a mask: either would cost the others their registers
@@ -159,6 +159,7 @@ enum Style {
   kBare,          // no residual, gradients of identity: kOne
   kWithResidual,  // and gradients of y: kOfY
   kActivated,     // gradients only: kOfX
+  kBent,          // gradients only: kOfX, kClip or kLeaky
   kClipped,       // normalize only, no residual: kClip
   kLeaking,       // likewise: kLeaky
   kStyles

@@ -166,7 +166,9 @@ Style forward_style(const Form& f) {
 Style backward_style(const Form& f) {
   constexpr Style styles[] = {kBare, kActivated, kCurved, kPiecewise, kWithResidual};  // by derivative
   if (f.shape == kCurve || f.derivative == kOfMask) return kCurved;
-  return f.shape == kRelu && !f.frozen ? styles[f.derivative] : kPiecewise;
+  if (f.frozen) return kPiecewise;
+  if (f.shape == kRelu) return styles[f.derivative];
+  return f.derivative == kOfX ? kBent : kPiecewise;
 }
 
 void choose_forms(Plan& p) {

@@ -29,7 +29,7 @@ class FormLanes {
     return style == kBare ? kOne : (style == kWithResidual ? kOfY : kOfX);
   }
   Shape shape() const {
-    if (!is_fixed) return shape_;
+    if (!is_fixed || style == kBent) return shape_;
     return style == kClipped ? kClip : (style == kLeaking ? kLeaky : kRelu);
   }
   /// kX holds y, which an activation has changed.
@@ -182,7 +182,8 @@ static inline BNORM_IN_LOOP Lanes<A> sloped(const Lanes<A>& dy, const Lanes<A>& 
   if (form.is_curve()) return dy * form.curved(v);
   if (form.shape() == kLeaky) return Lanes<A>::less_equal_select(v, zero, dy * form.parameter, dy);
   const Lanes<A> above = Lanes<A>::less_equal_select(v, form.lower, zero, dy);
-  return form.shape() == kRelu ? above : Lanes<A>::less_equal_select(form.upper, v, zero, above);
+  if (style != kBent && form.shape() == kRelu) return above;
+  return Lanes<A>::less_equal_select(form.upper, v, zero, above);
 }
 
 /// Where a piecewise linear activation leaves z as it is, and its derivative is 1.
@@ -199,7 +200,8 @@ constexpr int kMostOperands = 4;
 /// What gradients read: x, dy, kOther if the derivative is of that, and weights.
 template <Style style>
 struct GradientReads {
-  static constexpr int read_count = style == kBare || style == kActivated ? 2 : (style == kWeighted ? 4 : 3);
+  static constexpr int read_count =
+      style == kBare || style == kActivated || style == kBent ? 2 : (style == kWeighted ? 4 : 3);
   static constexpr int reads[] = {kX, kDy, kOther, kWeights};
   static constexpr int other = read_count > 2 ? 2 : 1;  // those without have no use for it
 
