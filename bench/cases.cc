@@ -66,9 +66,12 @@ size_t tile_bytes(const Row& row) {
   return runs * std::min(row_bytes, std::max(run_bytes, kLineBytes));
 }
 
-/// Bytes of each tensor of a set, in its order; 0: the row has none.
+/// Bytes of a tensor with the gaps of a slice.
+size_t memory_bytes(const Row& row, Dtype dtype) { return tensor_bytes(row, dtype) * (row.slice ? 2 : 1); }
+
+/// Bytes of each tensor of a set in memory, in its order; 0: the row has none.
 std::array<size_t, 6> bytes_of_set(const Row& row) {
-  const size_t in = tensor_bytes(row, row.dtype), out = tensor_bytes(row, row.output_dtype);
+  const size_t in = memory_bytes(row, row.dtype), out = memory_bytes(row, row.output_dtype);
   const auto if_wanted = [](bool wanted, size_t bytes) { return wanted ? bytes : 0; };
   return {in,
           if_wanted(needs_y(row), out),
@@ -123,6 +126,11 @@ bnorm_desc desc_of(const Row& row) {
 
 size_t tensor_bytes(const Row& row, Dtype dtype) { return static_cast<size_t>(row.elements()) * element_bytes(dtype); }
 
+size_t slice_run_bytes(const Row& row) {
+  const int64_t elements = row.shape.channels * (row.layout == Layout::planar ? row.shape.spatial : 1);
+  return static_cast<size_t>(elements) * element_bytes(row.dtype);
+}
+
 size_t set_bytes(const Row& row) {
   size_t sum = 0;
   for (const size_t bytes : bytes_of_set(row)) sum += bytes;
@@ -151,7 +159,9 @@ void Case::make_plan() {
     desc.channel_block = kChannelBlock;
   } else {
     const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
+    desc.channels = row_.width();  // for the strides
     require_ok(bnorm_desc_set_layout(&desc, layout), "bnorm_desc_set_layout");
+    desc.channels = row_.shape.channels;
   }
   require_ok(bnorm_plan_create(&plan_, &desc, nullptr), "bnorm_plan_create");
 }
@@ -304,7 +314,7 @@ void Case::make_arguments() {
 /// forward call; frozen, of inference.
 void Case::save_forward() {
   for (size_t i = 0; i < sets_.size(); ++i) {
-    const Buffer unused_y(needs_y(row_) ? 0 : tensor_bytes(row_, row_.output_dtype));
+    const Buffer unused_y(needs_y(row_) ? 0 : memory_bytes(row_, row_.output_dtype));
     bnorm_infer_args infer = infer_[i];
     bnorm_train_args train = train_[i];
     if (!needs_y(row_)) infer.y = train.y = unused_y.data();
@@ -317,13 +327,15 @@ void Case::save_forward() {
 
 void Case::make_traffic() {
   traffic_.tensor_bytes = std::min(tensor_bytes(row_, row_.dtype), tensor_bytes(row_, row_.output_dtype));
+  const size_t part_bytes = std::min(memory_bytes(row_, row_.dtype), memory_bytes(row_, row_.output_dtype));
   for (const TensorSet& set : sets_) {
     Tensors tensors = {};
+    if (row_.slice) tensors.run_bytes = tensors.gap_bytes = slice_run_bytes(row_);
     const auto add_in = [&](const Buffer& buffer) {
-      for (std::byte* part : parts_of(buffer, traffic_.tensor_bytes)) tensors.in[tensors.ins++] = part;
+      for (std::byte* part : parts_of(buffer, part_bytes)) tensors.in[tensors.ins++] = part;
     };
     const auto add_out = [&](const Buffer& buffer) {
-      for (std::byte* part : parts_of(buffer, traffic_.tensor_bytes)) tensors.out[tensors.outs++] = part;
+      for (std::byte* part : parts_of(buffer, part_bytes)) tensors.out[tensors.outs++] = part;
     };
     if (reads_x(row_)) add_in(set.x);
     if (is_backward(row_)) {
@@ -338,7 +350,7 @@ void Case::make_traffic() {
     }
     traffic_.sets.push_back(tensors);
   }
-  const auto parts_of_x = static_cast<int>(parts_of(sets_.front().x, traffic_.tensor_bytes).size());
+  const auto parts_of_x = static_cast<int>(parts_of(sets_.front().x, part_bytes).size());
   traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : parts_of_x;
   traffic_.tile_bytes = tile_bytes(row_);
   // A tile that fits the last-level cache is still there when its statistics are known.

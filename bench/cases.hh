@@ -40,7 +40,9 @@ struct TensorSet {
 
 /// Bytes of one tensor of a row: of one in that type.
 size_t tensor_bytes(const Row& row, Dtype dtype);
-/// Bytes of all tensors of one set.
+/// Bytes between two gaps of a slice, which are as long.
+size_t slice_run_bytes(const Row& row);
+/// Bytes of all tensors of one set in memory.
 size_t set_bytes(const Row& row);
 /// What a row's plan is made of, but for the layout.
 bnorm_desc desc_of(const Row& row);

@@ -52,9 +52,9 @@ inline int64_t memory_index(const Row& row, int64_t g, int64_t n, int64_t c, int
   const int64_t image = g * batch + n;
   switch (row.layout) {
     case Layout::planar:
-      return (image * channels + c) * spatial + s;
+      return (image * row.width() + c) * spatial + s;
     case Layout::channels_last:
-      return (image * spatial + s) * channels + c;
+      return (image * spatial + s) * row.width() + c;
     case Layout::blocked:
       break;
   }

@@ -138,7 +138,8 @@ struct Words {
   std::vector<int> threads;
   int64_t groups = 1;
   std::string activation = "identity", output_dtype;  // "": that of the data
-  bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false;
+  bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false,
+       slice = false;
 };
 
 void refuse_larger_than_memory(const Row& row, const std::string& shape) {
@@ -157,7 +158,7 @@ void refuse_larger_than_memory(const Row& row, const std::string& shape) {
 
 /// Why a combination does not exist, or "".
 std::string obstacle(const Row& row) {
-  const bool plain = row.layout == Layout::planar && types_of(row) == "f32" && row.groups == 1;
+  const bool plain = row.layout == Layout::planar && types_of(row) == "f32" && row.groups == 1 && !row.slice;
   const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
   const bool invertible =
       row.activation == BNORM_IDENTITY || row.activation == BNORM_LEAKY_RELU || row.activation == BNORM_ELU;
@@ -170,6 +171,10 @@ std::string obstacle(const Row& row) {
   const bool piecewise = row.activation >= BNORM_RELU && row.activation <= BNORM_LEAKY_RELU;
   if (row.from_mask && (!piecewise || row.from_output))
     return operation_name(row) + ": must be of relu, clip or leaky_relu to have a mask, and not from_output";
+  if (row.slice &&
+      (row.layout == Layout::blocked || row.dtype != row.output_dtype || slice_run_bytes(row) % kLineBytes != 0))
+    return operation_name(row) + ", " + to_string(row.layout) +
+           ": a slice must be of one type, planar or channels_last, in runs of whole cache lines";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": the simple calls take packed planar f32, one group, nothing fused";
@@ -219,7 +224,8 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
                        words.weighted,
                        words.renorm,
                        words.from_output,
-                       words.from_mask};
+                       words.from_mask,
+                       words.slice};
       add_group(row, words, shape, options);
     }
   }
@@ -295,6 +301,7 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_flag("--from-output", words.from_output, "backward from y in place of x");
   app.add_flag("--from-mask", words.from_mask,
                "forward keeps a mask of the activation's derivative, backward reads it");
+  app.add_flag("--slice", words.slice, "tensors are half of the channels of ones twice as wide");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
   const std::string built = known_peers();
   const auto peer = rule("one of " + (built.empty() ? "none: the bench was built without peers" : built),
@@ -332,6 +339,7 @@ std::string operation_name(const Row& row) {
   if (row.renorm) name += "+renorm";
   if (row.from_output) name += "+from_output";
   if (row.from_mask) name += "+from_mask";
+  if (row.slice) name += "+slice";
   if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
   return name;

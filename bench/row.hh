@@ -42,7 +42,10 @@ struct Row {
   bool renorm = false;              ///< batch renormalization
   bool from_output = false;         ///< backward reads y in place of x
   bool from_mask = false;           ///< forward keeps a mask, which backward reads in place of y or the residual
+  bool slice = false;               ///< tensors are the first half of the channels of ones twice as wide
 
+  /// Channels in memory, those between the row's own included.
+  int64_t width() const { return slice ? 2 * shape.channels : shape.channels; }
   int64_t elements() const { return groups * shape.batch * shape.channels * shape.spatial; }
 };
 

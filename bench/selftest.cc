@@ -107,8 +107,9 @@ void check_broken_peers() {
   }
 }
 
-/// The twin writes every byte, from every input, in every variant.
-void check_twin(int ins, int outs, int reads, size_t bytes) {
+/// The twin writes every byte, from every input, in every variant, and leaves gaps behind runs of run_bytes alone.
+void check_twin(int ins, int outs, int reads, size_t tensor_bytes, size_t run_bytes = 0) {
+  const size_t bytes = run_bytes > 0 ? 2 * tensor_bytes : tensor_bytes;
   std::vector<Buffer> buffers(kMostIns + kMostOuts);
   for (Buffer& buffer : buffers) buffer = Buffer(bytes);
   Tensors tensors = {};
@@ -119,9 +120,10 @@ void check_twin(int ins, int outs, int reads, size_t bytes) {
   }
   for (; tensors.outs < outs; ++tensors.outs)
     tensors.out[tensors.outs] = buffers[kMostIns + size_t(tensors.outs)].data();
+  tensors.run_bytes = tensors.gap_bytes = run_bytes;
   Traffic traffic;
   traffic.sets = {tensors};
-  traffic.tensor_bytes = bytes;
+  traffic.tensor_bytes = tensor_bytes;
   traffic.reads = reads;
   traffic.first_pass_ins = ins;
   traffic.tile_bytes = 150'000;
@@ -130,12 +132,14 @@ void check_twin(int ins, int outs, int reads, size_t bytes) {
     paired_rounds({{variant.name, variant.body}}, 1, 1e-6);
     bool same = true;
     for (size_t i = 0; i < bytes; ++i) {
-      std::byte expected{};
-      for (int k = 0; k < ins; ++k) expected ^= tensors.in[k][i];
+      const bool in_gap = run_bytes > 0 && i / run_bytes % 2 == 1;
+      std::byte expected{static_cast<unsigned char>(in_gap ? 0xa5 : 0)};
+      for (int k = 0; k < ins && !in_gap; ++k) expected ^= tensors.in[k][i];
       for (int o = 0; o < outs; ++o) same = same && tensors.out[o][i] == expected;
     }
     expect(same, "twin, " + variant.name + ", " + std::to_string(ins) + " in, " + std::to_string(outs) + " out, " +
-                     std::to_string(reads) + " reads, " + std::to_string(bytes) + " bytes");
+                     std::to_string(reads) + " reads, " + std::to_string(bytes) + " bytes, runs of " +
+                     std::to_string(run_bytes));
   }
 }
 
@@ -182,6 +186,7 @@ int run_selftest() {
       for (const auto& [ins, outs] :
            {std::pair{1, 0}, {2, 0}, {1, 1}, {2, 1}, {3, 1}, {1, 2}, {2, 2}, {3, 2}, {4, 1}, {5, 3}}) {
         check_twin(ins, outs, reads, bytes);
+        check_twin(ins, outs, reads, bytes / 192 * 192, 192);
       }
     }
   }
@@ -225,6 +230,9 @@ int run_selftest() {
   check_rows({"--shape", "3,32,7", "1,16,1", "--layout", "blocked", "--operation", "infer,prepared,train,backward",
               "--dtype", "f32,bf16", "--no-peers"});
   check_refused({"--shape", "3,20,7", "--layout", "blocked"}, "--operation", "multiple of 16");
+  check_rows({"--shape", "3,16,7", "--operation", "infer,prepared,train,backward,frozen_dx", "--activation", "relu",
+              "--residual", "--groups", "2", "--dtype", "f32,f64", "--slice"});
+  check_refused({"--shape", "3,20,7", "--slice"}, "--operation", "whole cache lines");
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
   for (const PeerLibrary& library : peer_libraries()) {
     check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",

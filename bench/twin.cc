@@ -84,14 +84,29 @@ Line load_tail(const Tensors& tensors, size_t at, size_t bytes) {
   return line;
 }
 
+/// Calls run(from, to) for what bytes [begin, end) are in memory, gap by gap.
+template <class Run>
+void each_run(const Tensors& tensors, size_t begin, size_t end, const Run& run) {
+  if (tensors.run_bytes == 0) return run(begin, end);
+  for (size_t i = begin / tensors.run_bytes, next; begin < end; begin = next, ++i) {
+    next = (i + 1) * tensors.run_bytes < end ? (i + 1) * tensors.run_bytes : end;
+    run(begin + i * tensors.gap_bytes, next + i * tensors.gap_bytes);
+  }
+}
+
 template <int ins>
-uint64_t read_lines(const Tensors& tensors, size_t begin, size_t end) {
+void read_lines(const Tensors& tensors, size_t begin, size_t end, Line& sum) {
   const size_t whole = begin + (end - begin) / kLineBytes * kLineBytes;
-  Line sum = {};
   size_t at = begin;
 #pragma GCC unroll 4
   for (; at < whole; at += kLineBytes) add(sum, load<ins>(tensors, at));
   if (at < end) add(sum, load_tail<ins>(tensors, at, end - at));
+}
+
+template <int ins>
+uint64_t read_runs(const Tensors& tensors, size_t begin, size_t end) {
+  Line sum = {};
+  each_run(tensors, begin, end, [&](size_t from, size_t to) { read_lines<ins>(tensors, from, to, sum); });
   uint64_t folded = 0;
   for (const Word& word : sum.words) {
     for (int i = 0; i < kWordBytes / 8; ++i) folded ^= word[i];
@@ -100,8 +115,7 @@ uint64_t read_lines(const Tensors& tensors, size_t begin, size_t end) {
 }
 
 template <int ins, int outs, bool streaming>
-void write_lines(const Tensors& given, size_t begin, size_t end) {
-  const Tensors tensors = given;  // a local copy: stores to `out` cannot alias its pointers
+void write_lines(const Tensors& tensors, size_t begin, size_t end) {
   const size_t whole = begin + (end - begin) / kLineBytes * kLineBytes;
   size_t at = begin;
 #pragma GCC unroll 4
@@ -120,6 +134,12 @@ void write_lines(const Tensors& given, size_t begin, size_t end) {
     const Line line = load_tail<ins>(tensors, at, end - at);
     for (int o = 0; o < outs; ++o) std::memcpy(tensors.out[o] + at, &line, end - at);
   }
+}
+
+template <int ins, int outs, bool streaming>
+void write_runs(const Tensors& given, size_t begin, size_t end) {
+  const Tensors tensors = given;  // a local copy: stores to `out` cannot alias its pointers
+  each_run(tensors, begin, end, [&](size_t from, size_t to) { write_lines<ins, outs, streaming>(tensors, from, to); });
   if constexpr (streaming) end_streaming();
 }
 
@@ -132,13 +152,13 @@ auto with_constant(int n, const Body& body) {
 }
 
 uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
-  return with_constant<kMostIns>(tensors.ins, [&](auto ins) { return read_lines<ins>(tensors, begin, end); });
+  return with_constant<kMostIns>(tensors.ins, [&](auto ins) { return read_runs<ins>(tensors, begin, end); });
 }
 
 template <bool streaming>
 void twin_write(const Tensors& tensors, size_t begin, size_t end) {
   with_constant<kMostIns>(tensors.ins, [&](auto ins) {
-    with_constant<kMostOuts>(tensors.outs, [&](auto outs) { write_lines<ins, outs, streaming>(tensors, begin, end); });
+    with_constant<kMostOuts>(tensors.outs, [&](auto outs) { write_runs<ins, outs, streaming>(tensors, begin, end); });
   });
 }
 

@@ -12,12 +12,15 @@ inline constexpr size_t kLineBytes = 64;
 // Backward behind a residual, of outputs twice as wide: x, dy and y make 1 + 2 + 2, dx and dresidual 1 + 2.
 constexpr int kMostIns = 5, kMostOuts = 3;
 
-/// Tensors of one call, of equal size: one of twice the element size counts as two.
+/// Tensors of one call, of equal size: one of twice the element size counts as two. Their bytes are numbered without
+/// the gaps that slices have.
 struct Tensors {
   const std::byte* in[kMostIns];
   int ins;
   std::byte* out[kMostOuts];
   int outs;
+  size_t run_bytes = 0;  ///< of slices, between two gaps: whole lines; 0: no gaps
+  size_t gap_bytes = 0;
 };
 
 struct TwinTable {

@@ -65,6 +65,7 @@ FEATURES = {
     "renorm": _feature("batch renormalization", "--renorm", trained=True),
     "weights": _feature("weights", "--weighted", trained=True),
     **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
+    "slice": _feature("slice: half of the channels", "--slice"),
     "mixed": _feature("bf16, output f32", "--dtype", "bf16", "--output-dtype", "f32"),
 }
 
