@@ -299,8 +299,17 @@ struct GeluTanh {
   }
 };
 
+// GCC's jump threading makes copies of a formula for values beyond its bounds, which are constants there, and as vector
+// code computes every copy for every value; where a constant leads to a subnormal number, that takes a hundred cycles.
+// Without it GELU takes 0.28 to 0.37 of the time on SSE4.2 and AVX2, 0.34 to 0.82 on AVX-512, the others 0.78 to 1.05.
+#if defined(__clang__)
+#define BNORM_UNTHREADED
+#else
+#define BNORM_UNTHREADED __attribute__((optimize("no-thread-jumps")))
+#endif
+
 template <class A, A (*f)(A, A)>
-static void curve(void* values, double parameter) {
+BNORM_UNTHREADED static void curve(void* values, double parameter) {
   A* const v = static_cast<A*>(values);
   const A p = static_cast<A>(parameter);
   for (int64_t i = 0; i < kStrip; ++i) v[i] = f(v[i], p);
