@@ -57,6 +57,7 @@ set(BNORM_KERNEL_OPTIMIZATION ${kernel_optimization} CACHE STRING "Optimization 
 set(bnorm_kernel_flags ${BNORM_KERNEL_OPTIMIZATION} ${kernel_sanitizing} -fno-exceptions -fno-rtti -fno-math-errno
                        -fno-trapping-math -fno-threadsafe-statics -fno-lto)
 
+set(BNORM_ISAS "" CACHE STRING "Instruction sets to build besides generic, e.g. avx2;avx512; empty: all of the target")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS src/isa_list.inc)
 file(STRINGS src/isa_list.inc isa_lines REGEX "^BNORM_ISA_X")
 set(bnorm_kernel_targets "")     # one OBJECT library per instruction set of this build
@@ -64,6 +65,9 @@ set(bnorm_isa_definitions "")    # BNORM_HAVE_<name>=0|1 for src/dispatch.cc
 foreach(line IN LISTS isa_lines)
   string(REGEX REPLACE "^BNORM_ISA_X\\(([a-z0-9]+).*" "\\1" name "${line}")
   bnorm_isa(${name} available flags)
+  if(BNORM_ISAS AND NOT name IN_LIST BNORM_ISAS AND NOT name STREQUAL "generic")
+    set(available FALSE)
+  endif()
   if(NOT available)
     list(APPEND bnorm_isa_definitions BNORM_HAVE_${name}=0)
     continue()
