@@ -330,7 +330,7 @@ void Case::make_traffic() {
   const size_t part_bytes = std::min(memory_bytes(row_, row_.dtype), memory_bytes(row_, row_.output_dtype));
   for (const TensorSet& set : sets_) {
     Tensors tensors = {};
-    if (row_.slice) tensors.run_bytes = tensors.gap_bytes = slice_run_bytes(row_);
+    if (row_.slice) tensors.run_bytes = slice_run_bytes(row_);
     const auto add_in = [&](const Buffer& buffer) {
       for (std::byte* part : parts_of(buffer, part_bytes)) tensors.in[tensors.ins++] = part;
     };

@@ -120,7 +120,7 @@ void check_twin(int ins, int outs, int reads, size_t tensor_bytes, size_t run_by
   }
   for (; tensors.outs < outs; ++tensors.outs)
     tensors.out[tensors.outs] = buffers[kMostIns + size_t(tensors.outs)].data();
-  tensors.run_bytes = tensors.gap_bytes = run_bytes;
+  tensors.run_bytes = run_bytes;
   Traffic traffic;
   traffic.sets = {tensors};
   traffic.tensor_bytes = tensor_bytes;

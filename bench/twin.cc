@@ -90,7 +90,7 @@ void each_run(const Tensors& tensors, size_t begin, size_t end, const Run& run) 
   if (tensors.run_bytes == 0) return run(begin, end);
   for (size_t i = begin / tensors.run_bytes, next; begin < end; begin = next, ++i) {
     next = (i + 1) * tensors.run_bytes < end ? (i + 1) * tensors.run_bytes : end;
-    run(begin + i * tensors.gap_bytes, next + i * tensors.gap_bytes);
+    run(begin + i * tensors.run_bytes, next + i * tensors.run_bytes);
   }
 }
 

@@ -19,8 +19,7 @@ struct Tensors {
   int ins;
   std::byte* out[kMostOuts];
   int outs;
-  size_t run_bytes = 0;  ///< of slices, between two gaps: whole lines; 0: no gaps
-  size_t gap_bytes = 0;
+  size_t run_bytes = 0;  ///< of slices, between two gaps, which are as long: whole lines; 0: no gaps
 };
 
 struct TwinTable {

@@ -84,4 +84,8 @@ bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, b
   return BNORM_OK;
 }
 
+bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status) {
+  return call.exchange ? exchange_partials(handle->plan, call, PartialKind::kSums, status) : status;
+}
+
 }  // namespace bnorm

@@ -36,5 +36,8 @@ inline double* partials_to_send(const Call& call) { return call.exchange->buffer
 
 /// Sends this rank's status and partials and merges those of all in place of them. Not OK if any rank's status was not.
 bnorm_status exchange_partials(const Plan& plan, Call& call, PartialKind kind, bnorm_status own);
+/// Tells the other ranks of an exchange, if there is one, that this one's call came to `status`, not OK. Returns it.
+/// Without an exchange `handle` may be NULL.
+bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status);
 
 }  // namespace bnorm

@@ -91,10 +91,6 @@ bnorm_status backward_together(const Run& run) {
 
 // ---------------------------------------------------------------------------------------------- full calls --
 
-bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status) {
-  return call.exchange ? exchange_partials(handle->plan, call, PartialKind::kSums, status) : status;
-}
-
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);

@@ -12,10 +12,6 @@ bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficient
 bnorm_status run_train(const bnorm_plan& handle, Call& call);
 bnorm_status run_backward(const bnorm_plan& handle, Call& call);
 
-/// Tells the other ranks of an exchange, if there is one, that this one's call came to `status`, not OK. Returns it.
-/// Without an exchange `handle` may be NULL.
-bnorm_status withdraw(const bnorm_plan* handle, Call& call, bnorm_status status);
-
 bnorm_status run_moments(const bnorm_plan& handle, Call& call, double* moments);
 bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* moments);
 bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums);

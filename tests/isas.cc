@@ -16,7 +16,10 @@ const std::vector<std::string>& isas() {
     std::string skipped;
     const char* const only = std::getenv("BNORM_EXPECT_ISA");
     for (const char* const name : {"avx512", "avx2", "sse42", "neon64", "generic"}) {
-      if (only && std::strcmp(name, only) != 0) continue;
+      if (only && std::strcmp(name, only) != 0) {
+        skipped += std::string(" ") + name;
+        continue;
+      }
       const IsaScope scope(name);
       bnorm_desc desc = BNORM_DESC_INIT;
       desc.channels = 1;
@@ -30,7 +33,8 @@ const std::vector<std::string>& isas() {
         skipped += std::string(" ") + name;
       }
     }
-    std::printf("ISAs not on this machine, skipped:%s\n", skipped.empty() ? " none" : skipped.c_str());
+    std::printf("ISAs skipped, not on this machine or not of this run:%s\n",
+                skipped.empty() ? " none" : skipped.c_str());
     return usable;
   }();
   return names;

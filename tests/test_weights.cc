@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "isas.hh"
-#include "options.hh"
 #include "plan.hh"
 #include "problem.hh"
 #include "random.hh"
@@ -34,22 +33,24 @@ Case case_of(const Shape& shape, bnorm_type data, Layout layout, Weights weights
   return c;
 }
 
-/// Calls visit(case) for problems of every family, in which every two of type, layout and activation meet; --long: all
-/// three. Two shapes have more than one block.
+/// Calls visit(case) for problems of every family; all combinations of type, layout and activation, or of smaller
+/// shapes as many as make every two meet. Two shapes have more than one block.
 template <class Visit>
-void each_case(Weights weights, Visit visit) {
+void each_case(Weights weights, bool all, Visit visit) {
+  constexpr Shape kShapes[] = {{1, 5, 3, 49}, {2, 40, 70, 3}, {1, 1300, 20, 1}, {2, 2, 5, 700}};
+  constexpr Shape kSmaller[] = {{1, 5, 3, 49}, {2, 12, 18, 3}, {1, 1040, 20, 1}, {2, 2, 5, 550}};
   constexpr bnorm_type kTypes[] = {BNORM_F32, BNORM_F64, BNORM_BF16};
   constexpr Layout kLayouts[] = {Layout::kPlanar, Layout::kChannelsLast, Layout::kPermuted};
   constexpr bnorm_activation kActivations[] = {BNORM_IDENTITY, BNORM_RELU, BNORM_SILU};
   uint64_t seed = 0;
-  for (const Shape& shape : {Shape{1, 5, 3, 49}, Shape{2, 12, 18, 3}, Shape{1, 1040, 20, 1}, Shape{2, 2, 5, 550}})
+  for (const Shape& shape : all ? kShapes : kSmaller)
     for (size_t type = 0; type < 3; ++type)
       for (size_t layout = 0; layout < 3; ++layout)
         for (size_t activation = 0; activation < 3; ++activation) {
           Case c = case_of(shape, kTypes[type], kLayouts[layout], weights, ++seed);
           c.activation = kActivations[activation];
           c.residual = seed % 2 == 0;
-          if (options().full || activation == (type + layout) % 3) visit(c);
+          if (all || activation == (type + layout) % 3) visit(c);
         }
 }
 
@@ -144,51 +145,59 @@ long double loss(Small& p, const std::vector<long double>& x, int64_t channel) {
   return sum;
 }
 
+/// Weights of 1 give the bits of no weights.
+void check_ones(bool all) {
+  each_case(Weights::kOnes, all, [](const Case& ones) {
+    Case none = ones;
+    none.weights = Weights::kNone;
+    INFO(describe(ones));
+    const Problem a(ones), b(none);
+    for (const std::string& isa : isas()) {
+      INFO(isa);
+      const IsaScope scope(isa);
+      for (const Operation operation : kCounting)
+        CHECK(difference(a.run(operation, BNORM_SERIAL), b.run(operation, BNORM_SERIAL)) == "");
+    }
+  });
+}
+
+/// What has no weight may hold anything, NaN too.
+void check_padding(bool all) {
+  each_case(Weights::kLengths, all, [](const Case& c) {
+    INFO(describe(c));
+    const Problem clean(c);
+    Problem padded(c);
+    Inputs& in = padded.inputs();
+    std::vector<bool> counted(in.x.size(), false);
+    for (int64_t g = 0; g < c.shape.g; ++g)
+      for (int64_t channel = 0; channel < c.shape.c; ++channel)
+        clean.each_counted(g, channel, [&](size_t i, double) { counted[i] = true; });
+    for (auto* values : {&in.x, &in.dy, &in.y, &in.residual})
+      for (size_t i = 0; i < values->size(); ++i)
+        if (!counted[i]) (*values)[i] = std::nan("");
+    for (const std::string& isa : isas()) {
+      INFO(isa);
+      const IsaScope scope(isa);
+      for (const Operation operation : kCounting) {
+        Outputs a = clean.run(operation, BNORM_SERIAL), b = padded.run(operation, BNORM_SERIAL);
+        for (auto* values : {&a.y, &b.y, &a.dx, &b.dx, &a.dresidual, &b.dresidual})
+          for (size_t i = 0; i < values->size(); ++i)
+            if (!counted[i]) (*values)[i] = 0;
+        CHECK(difference(a, b) == "");
+      }
+    }
+  });
+}
+
 }  // namespace
 
 TEST_SUITE("isa") {
-  TEST_CASE("weights: of 1 give the bits of no weights") {
-    each_case(Weights::kOnes, [](const Case& ones) {
-      Case none = ones;
-      none.weights = Weights::kNone;
-      INFO(describe(ones));
-      const Problem a(ones), b(none);
-      for (const std::string& isa : isas()) {
-        INFO(isa);
-        const IsaScope scope(isa);
-        for (const Operation operation : kCounting)
-          CHECK(difference(a.run(operation, BNORM_SERIAL), b.run(operation, BNORM_SERIAL)) == "");
-      }
-    });
-  }
-
-  TEST_CASE("weights: what has none may hold anything, NaN too") {
-    each_case(Weights::kLengths, [](const Case& c) {
-      INFO(describe(c));
-      const Problem clean(c);
-      Problem padded(c);
-      Inputs& in = padded.inputs();
-      std::vector<bool> counted(in.x.size(), false);
-      for (int64_t g = 0; g < c.shape.g; ++g)
-        for (int64_t channel = 0; channel < c.shape.c; ++channel)
-          clean.each_counted(g, channel, [&](size_t i, double) { counted[i] = true; });
-      for (auto* values : {&in.x, &in.dy, &in.y, &in.residual})
-        for (size_t i = 0; i < values->size(); ++i)
-          if (!counted[i]) (*values)[i] = std::nan("");
-      for (const std::string& isa : isas()) {
-        INFO(isa);
-        const IsaScope scope(isa);
-        for (const Operation operation : kCounting) {
-          Outputs a = clean.run(operation, BNORM_SERIAL), b = padded.run(operation, BNORM_SERIAL);
-          for (auto* values : {&a.y, &b.y, &a.dx, &b.dx, &a.dresidual, &b.dresidual})
-            for (size_t i = 0; i < values->size(); ++i)
-              if (!counted[i]) (*values)[i] = 0;
-          CHECK(difference(a, b) == "");
-        }
-      }
-    });
-  }
+  TEST_CASE("weights: of 1 give the bits of no weights, a few") { check_ones(false); }
+  TEST_CASE("weights: what has none may hold anything, NaN too, a few") { check_padding(false); }
 }
+
+TEST_CASE("weights: of 1 give the bits of no weights") { check_ones(true); }
+TEST_CASE("weights: what has none may hold anything, NaN too") { check_padding(true); }
 
 TEST_CASE("weights: frequencies count a value as often, for running_var too") {
   Small weighted(9, 4, BNORM_FREQUENCY_WEIGHTS);
