@@ -74,7 +74,7 @@ void check_same(const Case& a, const Case& b, Operation operation_a, Operation o
   CHECK(difference(run_serial(Problem(a), operation_a), run_serial(Problem(b), operation_b)) == "");
 }
 
-void infer_with(const bnorm_plan* plan, const float* x, float* y, const std::vector<float>& params) {
+void infer_with(const bnorm_plan* plan, const void* x, void* y, const std::vector<float>& params) {
   bnorm_infer_args args = BNORM_INFER_ARGS_INIT;
   args.x = x;
   args.y = y;
@@ -82,28 +82,51 @@ void infer_with(const bnorm_plan* plan, const float* x, float* y, const std::vec
   REQUIRE(bnorm_infer(plan, &args) == BNORM_OK);
 }
 
+float number(float, size_t i) { return static_cast<float>(i % 8191) - 4000; }
+/// Of bf16 or f16: positive, from 2^-7 to 2^9 as f16.
+uint16_t number(uint16_t, size_t i) { return static_cast<uint16_t>(0x2000 + i % 0x4001); }
+
 /// The batch in one call gives what its samples give in calls of their own. y begins `offset` elements behind a line.
-void check_whole_and_samples(const Shape& shape, bnorm_layout layout, size_t offset) {
+template <class T>
+void check_whole_and_samples(bnorm_type type, const Shape& shape, bnorm_layout layout, size_t offset) {
   bnorm_desc desc = BNORM_DESC_INIT;
   desc.batch = shape.n;
   desc.channels = shape.c;
   desc.spatial = shape.s;
+  desc.data_type = type;
+  desc.param_type = BNORM_F32;
   REQUIRE(bnorm_desc_set_layout(&desc, layout) == BNORM_OK);
   const auto sample = static_cast<size_t>(shape.c * shape.s), all = sample * static_cast<size_t>(shape.n);
-  REQUIRE(all * 2 * sizeof(float) >= size_t{16} << 20);
-  std::vector<float> x(all), whole(all + 32, 7), parts(all + 32, 7);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 8191) - 4000;
+  REQUIRE(all * 2 * sizeof(T) >= size_t{16} << 20);
+  std::vector<T> x(all), whole(all + 64, 7), parts(all + 64, 7);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = number(T(), i);
   const std::vector<float> params(static_cast<size_t>(shape.c), 0.75F);
-  const auto begin = [&](std::vector<float>& v) {
-    return v.data() + offset + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64 / sizeof(float);
+  const auto begin = [&](std::vector<T>& v) {
+    return v.data() + offset + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64 / sizeof(T);
   };
-  float *const y = begin(whole), *const y_parts = begin(parts);
+  T *const y = begin(whole), *const y_parts = begin(parts);
   infer_with(make_plan(desc).get(), x.data(), y, params);
   desc.batch = 1;
   const PlanPointer one = make_plan(desc);
   for (size_t i = 0; i < all; i += sample) infer_with(one.get(), x.data() + i, y_parts + i, params);
+  INFO("type ", type, " channels ", shape.c, " layout ", static_cast<int>(layout), " offset ", offset);
   CHECK(std::equal(y, y + all, y_parts));
-  CHECK(std::count(whole.begin(), whole.end(), 7.0F) == std::count(parts.begin(), parts.end(), 7.0F));
+  CHECK(std::count(whole.begin(), whole.end(), T(7)) == std::count(parts.begin(), parts.end(), T(7)));
+}
+
+void check_executors(std::initializer_list<Operation> operations) {
+  for (const Case& c : large_cases()) {
+    const Problem problem(c);
+    for (const Operation operation : operations) {
+      const Outputs serial = run_serial(problem, operation);
+      for (const Executor& executor : executors()) {
+        INFO("operation ", static_cast<int>(operation), " executor ", executor.name, ' ', describe(c));
+        Outputs out;
+        executor.with([&](const bnorm_executor* e) { out = problem.run(operation, e); });
+        CHECK(difference(serial, out) == "");
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -114,23 +137,19 @@ TEST_CASE("bits: outputs around the caches") {
     const IsaScope scope(isa);
     for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
       for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-        for (const size_t offset : {0, 1}) check_whole_and_samples(shape, layout, offset);
+        for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, layout, offset);
+    for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
+      for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
+        for (const size_t offset : {0, 5}) check_whole_and_samples<uint16_t>(type, {1, 14, 200, 1513}, layout, offset);
   }
 }
 
-TEST_CASE("bits: any executor and number of threads") {
-  for (const Case& c : large_cases()) {
-    const Problem problem(c);
-    for (const Operation operation : kAll) {
-      const Outputs serial = run_serial(problem, operation);
-      for (const Executor& executor : executors()) {
-        INFO("operation ", static_cast<int>(operation), " executor ", executor.name, ' ', describe(c));
-        Outputs out;
-        executor.with([&](const bnorm_executor* e) { out = problem.run(operation, e); });
-        CHECK(difference(serial, out) == "");
-      }
-    }
-  }
+TEST_CASE("bits: any executor and number of threads, forward") {
+  check_executors({Operation::kInfer, Operation::kPrepared, Operation::kTrain, Operation::kParts});
+}
+
+TEST_CASE("bits: any executor and number of threads, backward") {
+  check_executors({Operation::kBackward, Operation::kBackwardParts});
 }
 
 TEST_CASE("bits: 100 repetitions while other threads keep the machine busy") {

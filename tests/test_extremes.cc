@@ -2,9 +2,11 @@
 // Numbers at the ends of the types: means that f32 cannot hold, the largest floats, subnormals.
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "isas.hh"
 #include "random.hh"
 #include "reference.hh"
 
@@ -48,6 +50,24 @@ TEST_CASE("extremes: N(1e7, 1) is normalized right although f32 holds neither it
                 0x1p-24 * 8 * (2 * std::fabs(x_hat * scale) + std::fabs(scale) + std::fabs(shift)));
         }
       }
+}
+
+TEST_CASE("extremes: a scale that is NaN with all bits of its payload makes bf16 outputs NaN") {
+  for (const std::string& isa : isas())
+    for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast}) {
+      const IsaScope scope(isa);
+      Case c;
+      c.shape = {1, 2, 3, 77};
+      c.layout = layout;
+      c.data = BNORM_BF16;
+      c.output = BNORM_BF16;
+      Problem p(c);
+      for (double& value : p.inputs().scale) value = std::bit_cast<double>(0x7fffffffe0000000);
+      const Outputs trained = p.run(Operation::kTrain, BNORM_SERIAL), back = p.run(Operation::kBackward, BNORM_SERIAL);
+      INFO(isa, ", ", describe(c));
+      for (const double y : trained.y) CHECK(std::isnan(y));
+      for (const double dx : back.dx) CHECK(std::isnan(dx));
+    }
 }
 
 TEST_CASE("extremes: variances of N(1e6, 1) in f64 data and f64 statistics") {

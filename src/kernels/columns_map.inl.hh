@@ -73,7 +73,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
     }
     if (!joins) {
       fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-      map_run<Op>(row.from, row.to, row.mask, lanes, t.in_memory, coefficients, form);
+      map_run<Op, false>(row.from, row.to, row.mask, lanes, t.in_memory, coefficients, form);
     }
     for (int64_t i = 0; i < joined; ++i) step.take(row);
   }

@@ -5,7 +5,18 @@
 // Not inlined: the parts of runs are few, and their loops would make a third of all kernels.
 template <class T>
 static __attribute__((noinline)) void copy_first(const T* from, T* to, int64_t n) {
-  for (int64_t i = 0; i < n && i < 16; ++i) to[i] = from[i];
+  if (n <= 0) return;
+  if (n >= 16) {
+    __builtin_memcpy(to, from, 16 * sizeof(T));
+    return;
+  }
+  each<0, 4>([&](auto i) {
+    constexpr int64_t some = 8 >> i;
+    if ((n & some) == 0) return;
+    __builtin_memcpy(to, from, some * sizeof(T));
+    from += some;
+    to += some;
+  });
 }
 
 template <class T>
@@ -52,6 +63,12 @@ struct Element {  // f32 and f64 are their own arithmetic type
 
 // --------------------------------------------------------------------------------------------- 16-bit types --
 
+/// Whether 16 lanes of this type have masked moves.
+template <class Half>
+concept HasMaskedMoves = requires(const Half* p) {
+  load_masked(p, int64_t{});
+};
+
 /// Elements of f32, bf16 or f16, as their tensor says; arithmetic in f32.
 struct Mixed {};
 
@@ -68,19 +85,30 @@ struct MixedPointer {
 
 static inline Words bits_from_bf16(Halves x) { return widen_halves(x) << 16; }
 
+/// Rounded to nearest even in the upper half; the lower holds anything. Numbers, and NaN whose lower half is 0.
+static inline Words rounded_to_bf16(Words bits) { return bits + 0x7fffu + ((bits >> 16) & 1u); }
+
 /// Round to nearest even; NaN becomes a quiet NaN.
 static inline Halves bits_to_bf16(Words bits) {
-  const Words rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-  return narrow_words((rounded | ones_where_nan(__builtin_bit_cast(Floats, bits))) >> 16);
+  return narrow_words((rounded_to_bf16(bits) | ones_where_nan(__builtin_bit_cast(Floats, bits))) >> 16);
+}
+
+static inline Part<float> from_halves(Halves halves, ElementType type) {
+  return Part<float>::from_bits(type == kBf16 ? bits_from_bf16(halves) : bits_from_f16(halves));
+}
+static inline Halves to_halves(const Part<float>& a, ElementType type) {
+  return type == kBf16 ? bits_to_bf16(a.bits()) : bits_to_f16(a.bits());
 }
 
 static inline BNORM_IN_LOOP void load_halves(const char* p, ElementType type, Part<float>* to) {
   Halves halves;
   __builtin_memcpy(&halves, p, sizeof halves);
-  *to = Part<float>::from_bits(type == kBf16 ? bits_from_bf16(halves) : bits_from_f16(halves));
+  *to = from_halves(halves, type);
 }
+template <bool stream>
 static inline BNORM_IN_LOOP void store_halves(char* p, ElementType type, const Part<float>& a) {
-  const Halves halves = type == kBf16 ? bits_to_bf16(a.bits()) : bits_to_f16(a.bits());
+  const Halves halves = to_halves(a, type);
+  if constexpr (stream) return store_around_cache(p, halves);
   __builtin_memcpy(p, &halves, sizeof halves);
 }
 template <class Half>
@@ -88,10 +116,70 @@ static inline BNORM_IN_LOOP void load_halves(const char* p, ElementType type, Pa
   load_halves(p, type, &to->lo);
   load_halves(p + 2 * Half::size, type, &to->hi);
 }
-template <class Half>
+template <bool stream, class Half>
 static inline BNORM_IN_LOOP void store_halves(char* p, ElementType type, const Pair<Half>& a) {
-  store_halves(p, type, a.lo);
-  store_halves(p + 2 * Half::size, type, a.hi);
+  store_halves<stream>(p, type, a.lo);
+  store_halves<stream>(p + 2 * Half::size, type, a.hi);
+}
+
+/// The first n of a strip, the other lanes 0.
+template <class Half>
+static inline Lanes<float> load_first_halves(const Half* p, ElementType type, int64_t n) {
+  if constexpr (HasMaskedMoves<Half>) {
+    return from_halves(load_masked(p, n), type);
+  } else {
+    Half buffer[16] = {};
+    copy_first(p, buffer, n);
+    Lanes<float> r;
+    load_halves(reinterpret_cast<const char*>(buffer), type, &r);
+    return r;
+  }
+}
+// Not inlined: 5 KB of SSE4.2's kernels.
+template <class Half>
+static __attribute__((noinline)) void store_buffered_halves(Half* p, ElementType type, const Lanes<float>& a,
+                                                            int64_t n) {
+  Half buffer[16];
+  store_halves<false>(reinterpret_cast<char*>(buffer), type, a);
+  copy_first(buffer, p, n);
+}
+template <class Half, class Floats16>
+static inline void store_first_halves(Half* p, ElementType type, const Floats16& a, int64_t n) {
+  if constexpr (HasMaskedMoves<Half>)
+    store_masked(p, to_halves(a, type), n);
+  else
+    store_buffered_halves(p, type, a, n);
+}
+
+// Twins, two strips of bf16 at once: the lanes of the one are the elements at even places, of the other those at odd
+// ones. Nothing has to be put side by side, which is half of the work: planar inference of 8x64x196 takes 0.63 of the
+// time (AVX-512; AVX2 0.77, SSE4.2 0.71).
+constexpr int64_t kTwins = 2 * kStrip;
+
+template <bool odd>
+static inline BNORM_IN_LOOP void load_twin_halves(const char* p, Part<float>* to) {
+  Words both;
+  __builtin_memcpy(&both, p, sizeof both);
+  *to = Part<float>::from_bits(odd ? both & 0xffff0000u : both << 16);
+}
+template <bool stream>
+static inline BNORM_IN_LOOP void store_twin_halves(char* p, const Part<float>& even, const Part<float>& odd) {
+  const Words both = (rounded_to_bf16(odd.bits()) & 0xffff0000u) | rounded_to_bf16(even.bits()) >> 16;
+  const Part<float> as_floats = Part<float>::from_bits(both);
+  if constexpr (stream)
+    as_floats.stream(reinterpret_cast<float*>(p));
+  else
+    __builtin_memcpy(p, &both, sizeof both);
+}
+template <bool odd, class Half>
+static inline BNORM_IN_LOOP void load_twin_halves(const char* p, Pair<Half>* to) {
+  load_twin_halves<odd>(p, &to->lo);
+  load_twin_halves<odd>(p + 4 * Half::size, &to->hi);
+}
+template <bool stream, class Half>
+static inline BNORM_IN_LOOP void store_twin_halves(char* p, const Pair<Half>& even, const Pair<Half>& odd) {
+  store_twin_halves<stream>(p, even.lo, odd.lo);
+  store_twin_halves<stream>(p + 4 * Half::size, even.hi, odd.hi);
 }
 
 template <>
@@ -123,9 +211,7 @@ struct Element<Mixed> {
   }
   static Lanes<float> load_first(From p, int64_t n) {
     if (p.type == kF32) return Element<float>::load_first(floats(p), n);
-    uint16_t buffer[16] = {};
-    copy_first(halves(p), buffer, n);
-    return load({reinterpret_cast<char*>(buffer), p.type});
+    return load_first_halves(halves(p), p.type, n);
   }
   static BNORM_IN_LOOP Lanes<double> load_wide(From p) {
     if (p.type == kF32) return Lanes<double>::load_wide(floats(p));
@@ -133,17 +219,26 @@ struct Element<Mixed> {
   }
   static BNORM_IN_LOOP void store(To p, const Lanes<float>& a) {
     if (p.type == kF32) return a.store(floats(p));
-    store_halves(p.data, p.type, a);
+    store_halves<false>(p.data, p.type, a);
   }
   static BNORM_IN_LOOP void stream(To p, const Lanes<float>& a) {
     if (p.type == kF32) return a.stream(floats(p));
-    store_halves(p.data, p.type, a);
+    store_halves<true>(p.data, p.type, a);
+  }
+  /// Of bf16: those at even or those at odd places of the 32 from p on.
+  template <bool odd>
+  static BNORM_IN_LOOP Lanes<float> load_twin(From p) {
+    Lanes<float> r;
+    load_twin_halves<odd>(p.data, &r);
+    return r;
+  }
+  template <bool stream>
+  static BNORM_IN_LOOP void store_twins(To p, const Lanes<float>& even, const Lanes<float>& odd) {
+    store_twin_halves<stream>(p.data, even, odd);
   }
   static void store_first(To p, const Lanes<float>& a, int64_t n) {
     if (p.type == kF32) return Element<float>::store_first(floats(p), a, n);
-    uint16_t buffer[16];
-    store({reinterpret_cast<char*>(buffer), p.type}, a);
-    copy_first(buffer, halves(p), n);
+    store_first_halves(halves(p), p.type, a, n);
   }
 
  private:

@@ -55,6 +55,9 @@ static inline Halves narrow_words(Words x) {
   const __m256i words = __builtin_bit_cast(__m256i, x), packed = _mm256_packus_epi32(words, words);
   return __builtin_bit_cast(Halves, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
+static inline void store_around_cache(char* p, Halves x) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), __builtin_bit_cast(__m128i, x));
+}
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, _mm256_cvtph_ps(__builtin_bit_cast(__m128i, x)));
 }

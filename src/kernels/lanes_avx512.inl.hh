@@ -50,6 +50,15 @@ static inline Words widen_halves(Halves x) {
 static inline Halves narrow_words(Words x) {
   return __builtin_bit_cast(Halves, _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, x)));
 }
+static inline Halves load_masked(const uint16_t* p, int64_t n) {
+  return __builtin_bit_cast(Halves, _mm256_maskz_loadu_epi16(first_of_16(n), p));
+}
+static inline void store_masked(uint16_t* p, Halves x, int64_t n) {
+  _mm256_mask_storeu_epi16(p, first_of_16(n), __builtin_bit_cast(__m256i, x));
+}
+static inline void store_around_cache(char* p, Halves x) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __builtin_bit_cast(__m256i, x));
+}
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, _mm512_cvtph_ps(__builtin_bit_cast(__m256i, x)));
 }

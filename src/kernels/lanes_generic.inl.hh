@@ -48,4 +48,5 @@ using Halves = Part<float>::Halves;
 static inline Words ones_where_nan(Floats v) { return v != v ? ~0u : 0u; }
 static inline Words widen_halves(Halves x) { return x; }
 static inline Halves narrow_words(Words x) { return static_cast<Halves>(x); }
+static inline void store_around_cache(char* p, Halves x) { __builtin_memcpy(p, &x, sizeof x); }
 #include "half.inl.hh"

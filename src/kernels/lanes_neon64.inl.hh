@@ -43,6 +43,7 @@ static inline Words widen_halves(Halves x) {
 static inline Halves narrow_words(Words x) {
   return __builtin_bit_cast(Halves, vmovn_u32(__builtin_bit_cast(uint32x4_t, x)));
 }
+static inline void store_around_cache(char* p, Halves x) { __builtin_memcpy(p, &x, sizeof x); }
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, vcvt_f32_f16(__builtin_bit_cast(float16x4_t, x)));
 }

@@ -41,6 +41,9 @@ static inline Halves narrow_words(Words x) {
   const __m128i words = __builtin_bit_cast(__m128i, x);
   return __builtin_bit_cast(Halves, _mm_cvtsi128_si64(_mm_packus_epi32(words, words)));
 }
+static inline void store_around_cache(char* p, Halves x) {
+  _mm_stream_si64(reinterpret_cast<long long*>(p), __builtin_bit_cast(long long, x));
+}
 #include "half.inl.hh"
 
 static inline Pair<Part<double>> widen(const Part<float>& a) {

@@ -162,6 +162,15 @@ struct Operands {
   }
 };
 
+/// Elements offset ... offset + 31 of bf16 tensors, those at even or those at odd places; no mask.
+template <class Op, bool odd>
+struct TwinOperands : Operands<Op, true> {
+  template <int r>
+  inline BNORM_IN_LOOP Lanes<typename Op::A> narrow() const {
+    return Element<typename Op::Type>::template load_twin<odd>(this->from[r] + this->offset);
+  }
+};
+
 template <class A>
 static inline BNORM_IN_LOOP Lanes<A> normalized(const Lanes<A>& x, const Coefficients<A>& k) {
   return (x - k.value[kCenter]) * k.value[kGain] + k.value[kOffset];
@@ -275,6 +284,8 @@ struct Operation {
   static constexpr Style style = which;
   static constexpr bool is_weighted = style == kWeighted;
   static constexpr bool has_mask = Form::has_mask;
+  static constexpr bool has_halves = !Element<T>::is_f32 && sizeof(A) == sizeof(float);
+  static constexpr bool has_twins = has_halves && style > kCurved;
   static constexpr bool weights_by_row = false;
 };
 
@@ -451,6 +462,8 @@ struct Normalize : Operation<T, style> {
   static constexpr int write_count = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
 
+  static bool is_read(int r, const Form& form) { return r == 0 || form.residual(); }
+
   template <class Operands>
   static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,
                                          Lanes<A>* out) {
@@ -470,6 +483,8 @@ struct Gradient : Operation<T, style>, GradientReads<style> {
   static constexpr int writes[] = {kDx, kDresidual};
   static constexpr int write_count = 2;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kBias + 1;
+  // Where registers are small it is too much code: SSE4.2 would exceed 1 MiB.
+  static constexpr bool has_twins = Operation<T, style>::has_twins && Part<float>::size >= 8;
 
   template <class Operands>
   static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,
