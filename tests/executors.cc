@@ -58,7 +58,7 @@ std::vector<Executor> make_executors() {
 #if BNORM_WITH_TBB
   // An arena gets no more workers than the machine has cores unless it is told so.
   static tbb::global_control more_than_cores(tbb::global_control::max_allowed_parallelism, 64);
-  // AddressSanitizer makes a call take eight times as long: a few, since what is beyond a part's memory is so in all.
+  // With AddressSanitizer they take five times as long: a few, since what is beyond a part's memory is so in all.
 #ifdef __SANITIZE_ADDRESS__
   constexpr int counts[] = {2, 7, 64};
 #else

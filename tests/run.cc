@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -143,9 +142,7 @@ class Call {
  private:
   static bool equal(const std::vector<double>& a, const std::vector<double>& b) {
     // Tensors give back every NaN as the same one.
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](double x, double y) {
-      return std::bit_cast<uint64_t>(x) == std::bit_cast<uint64_t>(y) || (std::isnan(x) && std::isnan(y));
-    });
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
   }
   template <class T>
   static void* data(std::optional<T>& t) {

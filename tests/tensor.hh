@@ -35,6 +35,11 @@ inline void store_element(bnorm_type type, void* at, double value) {
   }
 }
 
+/// The same bits, or both NaN.
+inline bool same(double a, double b) {
+  return std::isnan(a) ? std::isnan(b) : std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
+
 /// The element as f64; every NaN comes back as the same NaN, so that values can be compared by their bits.
 inline double load_element(bnorm_type type, const void* at) {
   double value = 0;

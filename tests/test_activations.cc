@@ -86,10 +86,6 @@ std::vector<double> all_16_bit(bnorm_type type) {
   return r;
 }
 
-bool same(double a, double b) {
-  return std::isnan(a) ? std::isnan(b) : std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
-}
-
 /// Values of f32 that lie on, beside and between those of a 16-bit type.
 std::vector<double> around_16_bit(bnorm_type type) {
   std::vector<double> r = {0,       -0.0,           kInf,           -kInf,      kNaN,          0x1p-149,
