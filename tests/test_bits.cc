@@ -100,7 +100,8 @@ void check_whole_and_samples(bnorm_type type, const Shape& shape, bnorm_layout l
   REQUIRE(all * 2 * sizeof(T) >= size_t{16} << 20);
   std::vector<T> x(all), whole(all + 64, 7), parts(all + 64, 7);
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(T(), i);
-  const std::vector<float> params(static_cast<size_t>(shape.c), 0.75F);
+  std::vector<float> params(static_cast<size_t>(shape.c));
+  for (size_t c = 0; c < params.size(); ++c) params[c] = 0.75F + 0.03125F * static_cast<float>(c % 19);
   const auto begin = [&](std::vector<T>& v) {
     return v.data() + offset + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64 / sizeof(T);
   };
@@ -139,8 +140,9 @@ TEST_CASE("bits: outputs around the caches") {
       for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
         for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, layout, offset);
     for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
-      for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-        for (const size_t offset : {0, 5}) check_whole_and_samples<uint16_t>(type, {1, 14, 200, 1513}, layout, offset);
+      for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
+        for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
+          for (const size_t offset : {0, 5}) check_whole_and_samples<uint16_t>(type, shape, layout, offset);
   }
 }
 

@@ -5,6 +5,7 @@
 // Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time.
 // Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
 // unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
+// Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
 
@@ -44,23 +45,75 @@ static inline BNORM_IN_LOOP void fetch_beyond_gaps(const Cursor<Op>& row, const 
   });
 }
 
+/// Coefficients of each lane of a row.
+template <class Op>
+struct LaneCoefficients {
+  using A = typename Op::A;
+  // SSE4.2 has no room for them within 1 MiB; a row at a time AVX2 gains nothing.
+  static constexpr bool has_joined_twins = Op::has_twins && Part<float>::size >= 8;
+  static constexpr bool has_twins = Op::has_twins && Part<float>::size == 16;
+  CoefficientArrays<A> arrays;
+
+  inline BNORM_IN_LOOP Coefficients<A> at(int64_t l, int64_t left) const {
+    return load_coefficients<Op>(arrays, l, left);
+  }
+  template <bool odd>
+  inline BNORM_IN_LOOP Coefficients<A> twin(int64_t l) const {
+    Coefficients<A> r;
+    each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) BNORM_IN_LOOP {
+      const A* const from = arrays.value[k] + l;
+      r.value[k] = every_other<odd>(Lanes<A>::load(from), Lanes<A>::load(from + kStrip));
+    });
+    return r;
+  }
+};
+
+/// The lanes of `rows` rows side by side that make twins; returns where the others begin. `stream`: the first output's
+/// around the cache.
+template <class Op>
+static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, const RowStep<Op>& step, int64_t rows,
+                                                     int64_t lanes, bool stream,
+                                                     const LaneCoefficients<Op>& coefficients,
+                                                     const typename Op::Form& form) {
+  int64_t l = 0;
+  for (; l + kTwins <= lanes; l += kTwins) {
+    const auto even = coefficients.template twin<false>(l), odd = coefficients.template twin<true>(l);
+    Cursor<Op> row = first;
+    for (int64_t i = 0; i < rows; ++i, step.take(row)) {
+      if (!stream) fetch_ahead<Op>(row.to, l);
+      map_twin<Op>(row.from, row.to, l, stream, even, odd, form);
+    }
+  }
+  return l;
+}
+
+/// Whether every row of an output begins a cache line.
+template <class Op>
+static inline bool begins_lines(const To<Op>& to, int64_t step) {
+  using E = Element<typename Op::Type>;
+  return to &&
+         ((reinterpret_cast<uintptr_t>(E::place(to)) | static_cast<uintptr_t>(step * E::bytes(to))) % kLineBytes) == 0;
+}
+
 /// `rows` rows of `lanes` lanes under the same coefficients.
 template <class Op>
 BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
-                                                        int64_t lanes,
-                                                        const CoefficientArrays<typename Op::A>& shared) {
-  const CoefficientArrays<typename Op::A> arrays = shared;  // stores could change what is behind a reference
+                                                        int64_t lanes, bool twins,
+                                                        const CoefficientArrays<typename Op::A>& arrays) {
+  const LaneCoefficients<Op> coefficients = {arrays};  // copies: stores could change what is behind a reference
   const typename Op::Form form(*t.form);
-  const auto coefficients = [&](int64_t l, int64_t some) { return load_coefficients<Op>(arrays, l, some); };
   const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
   // Loads hide behind curves: 60x100 infers behind a sigmoid in 0.92 of the time with a row at a time, AVX-512.
-  const bool joins =
-      !Op::has_mask && rows > 1 && !t.in_memory && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
+  const bool joins = !Op::has_mask && rows > 1 && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes) &&
+                     (!t.in_memory || (twins && lanes % kTwins == 0 && begins_lines<Op>(row.to[0], step.to[0])));
   const int64_t rows_ahead = joins ? 0 : kAheadInMemory / lanes + 1;
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
-    for (int64_t l = 0; joins && l < lanes; l += kStrip) {
-      const auto k = coefficients(l, lanes - l);
+    int64_t l = 0;
+    if constexpr (LaneCoefficients<Op>::has_joined_twins)
+      if (joins && twins) l = map_joined_twins(row, step, joined, lanes, t.in_memory, coefficients, form);
+    for (; joins && l < lanes; l += kStrip) {
+      const auto k = coefficients.at(l, lanes - l);
       Cursor<Op> part = row;
       for (int64_t i = 0; i < joined; ++i, step.take(part)) {
         if (lanes - l >= kStrip) {
@@ -73,7 +126,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
     }
     if (!joins) {
       fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-      map_run<Op, false>(row.from, row.to, row.mask, lanes, t.in_memory, coefficients, form);
+      map_run<Op>(row.from, row.to, row.mask, lanes, t.in_memory, twins, coefficients, form);
     }
     for (int64_t i = 0; i < joined; ++i) step.take(row);
   }
@@ -85,11 +138,13 @@ static void map_columns(const Tile& t) {
   const LaneMap map(t);
   const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
   const Position begin = first_position(t);
+  const bool twins = LaneCoefficients<Op>::has_joined_twins && t.end - t.begin >= kTwins &&
+                     takes_twins<Op>(t, typename Op::Form(*t.form));
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = map.mapped_lanes(channels);
     const LaneArrays<Op> coefficients(t, map, c, lanes);
     const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes) {
-      if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, coefficients.arrays);
+      if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, twins, coefficients.arrays);
     };
     if (map.family == kColumns && spatial > 1) {
       each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {

@@ -83,8 +83,6 @@ struct MixedPointer {
   explicit operator bool() const { return data != nullptr; }
 };
 
-static inline Words bits_from_bf16(Halves x) { return widen_halves(x) << 16; }
-
 /// Rounded to nearest even in the upper half; the lower holds anything. Numbers, and NaN whose lower half is 0.
 static inline Words rounded_to_bf16(Words bits) { return bits + 0x7fffu + ((bits >> 16) & 1u); }
 
@@ -162,11 +160,11 @@ static inline BNORM_IN_LOOP void load_twin_halves(const char* p, Part<float>* to
   __builtin_memcpy(&both, p, sizeof both);
   *to = Part<float>::from_bits(odd ? both & 0xffff0000u : both << 16);
 }
-template <bool stream>
-static inline BNORM_IN_LOOP void store_twin_halves(char* p, const Part<float>& even, const Part<float>& odd) {
+static inline BNORM_IN_LOOP void store_twin_halves(char* p, bool stream, const Part<float>& even,
+                                                   const Part<float>& odd) {
   const Words both = (rounded_to_bf16(odd.bits()) & 0xffff0000u) | rounded_to_bf16(even.bits()) >> 16;
   const Part<float> as_floats = Part<float>::from_bits(both);
-  if constexpr (stream)
+  if (stream)
     as_floats.stream(reinterpret_cast<float*>(p));
   else
     __builtin_memcpy(p, &both, sizeof both);
@@ -176,10 +174,11 @@ static inline BNORM_IN_LOOP void load_twin_halves(const char* p, Pair<Half>* to)
   load_twin_halves<odd>(p, &to->lo);
   load_twin_halves<odd>(p + 4 * Half::size, &to->hi);
 }
-template <bool stream, class Half>
-static inline BNORM_IN_LOOP void store_twin_halves(char* p, const Pair<Half>& even, const Pair<Half>& odd) {
-  store_twin_halves<stream>(p, even.lo, odd.lo);
-  store_twin_halves<stream>(p + 4 * Half::size, even.hi, odd.hi);
+template <class Half>
+static inline BNORM_IN_LOOP void store_twin_halves(char* p, bool stream, const Pair<Half>& even,
+                                                   const Pair<Half>& odd) {
+  store_twin_halves(p, stream, even.lo, odd.lo);
+  store_twin_halves(p + 4 * Half::size, stream, even.hi, odd.hi);
 }
 
 template <>
@@ -232,9 +231,8 @@ struct Element<Mixed> {
     load_twin_halves<odd>(p.data, &r);
     return r;
   }
-  template <bool stream>
-  static BNORM_IN_LOOP void store_twins(To p, const Lanes<float>& even, const Lanes<float>& odd) {
-    store_twin_halves<stream>(p.data, even, odd);
+  static BNORM_IN_LOOP void store_twins(To p, bool stream, const Lanes<float>& even, const Lanes<float>& odd) {
+    store_twin_halves(p.data, stream, even, odd);
   }
   static void store_first(To p, const Lanes<float>& a, int64_t n) {
     if (p.type == kF32) return Element<float>::store_first(floats(p), a, n);

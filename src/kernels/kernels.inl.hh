@@ -5,6 +5,7 @@
 // clang-format off
 #include "lanes.inl.hh"
 #include "convert.inl.hh"
+#include "operands.inl.hh"
 #include "operations.inl.hh"
 #include "rows.inl.hh"
 #include "columns.inl.hh"

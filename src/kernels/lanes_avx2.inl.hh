@@ -48,15 +48,21 @@ static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}, {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}};
 }
 
-static inline Words widen_halves(Halves x) {
-  return __builtin_bit_cast(Words, _mm256_cvtepu16_epi32(__builtin_bit_cast(__m128i, x)));
+template <bool odd>
+static inline Part<float> every_other(const Part<float>& a, const Part<float>& b) {
+  const __m256 by_half = _mm256_shuffle_ps(a.v, b.v, odd ? 0xdd : 0x88);  // of the lower halves, of the upper ones
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(by_half), 0xd8))};
 }
+
 static inline Halves narrow_words(Words x) {
   const __m256i words = __builtin_bit_cast(__m256i, x), packed = _mm256_packus_epi32(words, words);
   return __builtin_bit_cast(Halves, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
 static inline void store_around_cache(char* p, Halves x) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), __builtin_bit_cast(__m128i, x));
+}
+static inline Words bits_from_bf16(Halves x) {
+  return __builtin_bit_cast(Words, _mm256_slli_epi32(_mm256_cvtepu16_epi32(__builtin_bit_cast(__m128i, x)), 16));
 }
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, _mm256_cvtph_ps(__builtin_bit_cast(__m128i, x)));

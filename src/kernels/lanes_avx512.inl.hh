@@ -44,9 +44,12 @@ static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}, {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}};
 }
 
-static inline Words widen_halves(Halves x) {
-  return __builtin_bit_cast(Words, _mm512_cvtepu16_epi32(__builtin_bit_cast(__m256i, x)));
+template <bool odd>
+static inline Part<float> every_other(const Part<float>& a, const Part<float>& b) {
+  const __m512i even_places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return {_mm512_permutex2var_ps(a.v, odd ? _mm512_or_epi32(even_places, _mm512_set1_epi32(1)) : even_places, b.v)};
 }
+
 static inline Halves narrow_words(Words x) {
   return __builtin_bit_cast(Halves, _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, x)));
 }
@@ -58,6 +61,9 @@ static inline void store_masked(uint16_t* p, Halves x, int64_t n) {
 }
 static inline void store_around_cache(char* p, Halves x) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __builtin_bit_cast(__m256i, x));
+}
+static inline Words bits_from_bf16(Halves x) {
+  return __builtin_bit_cast(Words, _mm512_slli_epi32(_mm512_cvtepu16_epi32(__builtin_bit_cast(__m256i, x)), 16));
 }
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, _mm512_cvtph_ps(__builtin_bit_cast(__m256i, x)));

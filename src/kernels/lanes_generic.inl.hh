@@ -48,5 +48,6 @@ using Halves = Part<float>::Halves;
 static inline Words ones_where_nan(Floats v) { return v != v ? ~0u : 0u; }
 static inline Words widen_halves(Halves x) { return x; }
 static inline Halves narrow_words(Words x) { return static_cast<Halves>(x); }
+static inline Words bits_from_bf16(Halves x) { return static_cast<Words>(x) << 16; }
 static inline void store_around_cache(char* p, Halves x) { __builtin_memcpy(p, &x, sizeof x); }
 #include "half.inl.hh"

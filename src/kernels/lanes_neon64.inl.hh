@@ -37,13 +37,13 @@ static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{vcvt_f64_f32(vget_low_f32(a.v))}, {vcvt_high_f64_f32(a.v)}};
 }
 
-static inline Words widen_halves(Halves x) {
-  return __builtin_bit_cast(Words, vmovl_u16(__builtin_bit_cast(uint16x4_t, x)));
-}
 static inline Halves narrow_words(Words x) {
   return __builtin_bit_cast(Halves, vmovn_u32(__builtin_bit_cast(uint32x4_t, x)));
 }
 static inline void store_around_cache(char* p, Halves x) { __builtin_memcpy(p, &x, sizeof x); }
+static inline Words bits_from_bf16(Halves x) {
+  return __builtin_bit_cast(Words, vshlq_n_u32(vmovl_u16(__builtin_bit_cast(uint16x4_t, x)), 16));
+}
 static inline Words bits_from_f16(Halves x) {
   return __builtin_bit_cast(Words, vcvt_f32_f16(__builtin_bit_cast(float16x4_t, x)));
 }

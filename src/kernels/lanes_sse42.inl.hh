@@ -41,6 +41,10 @@ static inline Halves narrow_words(Words x) {
   const __m128i words = __builtin_bit_cast(__m128i, x);
   return __builtin_bit_cast(Halves, _mm_cvtsi128_si64(_mm_packus_epi32(words, words)));
 }
+static inline Words bits_from_bf16(Halves x) {
+  const __m128i bytes = _mm_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7);
+  return __builtin_bit_cast(Words, _mm_shuffle_epi8(_mm_cvtsi64_si128(__builtin_bit_cast(long long, x)), bytes));
+}
 static inline void store_around_cache(char* p, Halves x) {
   _mm_stream_si64(reinterpret_cast<long long*>(p), __builtin_bit_cast(long long, x));
 }

@@ -4,8 +4,9 @@
 // and a < b ? a : b, so b for NaN), store_around_cache, finish_stores (what follows is seen later than those stores);
 // bits_of (a comparison's, a bit a lane) and selected (by bits);
 // kMaskedMoves and, if true, load_masked and store_masked of both types. After this file: widen (f64 from f32 lanes),
-// widen_halves and narrow_words (integers, 32 bits from 16 and back, which they fit), bits_from_f16 and bits_to_f16,
-// store_around_cache of halves; load_masked and store_masked of them only where the CPU has such moves.
+// narrow_words (integers of 32 bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16, store_around_cache
+// of halves; load_masked and store_masked of them only where the CPU has such moves; every_other (of two registers, the
+// lanes at even or odd places) where registers hold 8 f32.
 #pragma once
 
 /// Sum of 2, 4 or 8 elements, halves onto halves.

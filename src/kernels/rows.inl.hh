@@ -335,50 +335,61 @@ static inline BNORM_IN_LOOP void map_strip(const From<Op>* from, const To<Op>* t
 }
 
 /// The elements of a run from i on, 16 at a time; returns how far it came.
-template <class Op, bool stream, class CoefficientsAt>
+template <class Op, bool stream, class RunCoefficients>
 static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op>* to, char* mask, int64_t i,
-                                               int64_t count, CoefficientsAt coefficients,
+                                               int64_t count, RunCoefficients coefficients,
                                                const typename Op::Form& form) {
   for (; i + kStrip <= count; i += kStrip) {
     if constexpr (!stream) fetch_ahead<Op>(to, i);
-    map_strip<Op, true, stream>(from, to, mask, i, kStrip, coefficients(i, kStrip), form);
+    map_strip<Op, true, stream>(from, to, mask, i, kStrip, coefficients.at(i, kStrip), form);
   }
   return i;
 }
 
-/// Whether all tensors that a map reads and writes are of bf16.
+/// Whether any of the coefficients [begin, end) of a tile of f32 arithmetic is NaN.
+static __attribute__((noinline)) bool has_nan(const Tile& t, int begin, int end) {
+  unsigned count = 0;  // as wide as f32, to be counted in its lanes
+  for (int k = begin; k < end; ++k) {
+    const auto* const values = static_cast<const float*>(t.coefficient[k]);
+    for (int64_t c = t.c0; c < t.c1; ++c) count += values[c] != values[c];
+  }
+  return count > 0;
+}
+
+/// Whether a map takes twins: bf16 comes in and goes out, and no coefficient is NaN, whose lower half may be anything.
 template <class Op>
-static inline bool are_bf16(const From<Op>* from, const To<Op>* to, const typename Op::Form& form) {
+static inline bool takes_twins(const Tile& t, const typename Op::Form& form) {
   bool all = true;
-  each<0, Op::read_count>([&](auto r) { all = all && (from[r].type == kBf16 || !Op::is_read(r, form)); });
-  each<0, Op::write_count>([&](auto w) { all = all && (to[w].type == kBf16 || !to[w]); });
-  return all;
+  each<0, Op::read_count>(
+      [&](auto r) { all = all && (t.tensor[Op::reads[r]].type == kBf16 || !Op::is_read(r, form)); });
+  each<0, Op::write_count>([&](auto w) {
+    const View& v = t.tensor[Op::writes[w]];
+    all = all && (v.type == kBf16 || !v.data);
+  });
+  return all && !has_nan(t, Op::coefficient_begin, Op::coefficient_end);
 }
 
-/// Coefficients whose NaN have nothing in the lower half.
+/// 32 bf16 elements of a run from i on; `stream`: the first output's around the cache.
 template <class Op>
-static inline Coefficients<typename Op::A> with_plain_nan(const Coefficients<typename Op::A>& k) {
-  const auto nan = Lanes<typename Op::A>::broadcast(__builtin_nanf(""));
-  Coefficients<typename Op::A> r;
-  each<Op::coefficient_begin, Op::coefficient_end>(
-      [&](auto i) { r.value[i] = Lanes<typename Op::A>::less_equal_select(k.value[i], k.value[i], k.value[i], nan); });
-  return r;
+static inline BNORM_IN_LOOP void map_twin(const From<Op>* from, const To<Op>* to, int64_t i, bool stream,
+                                          const Coefficients<typename Op::A>& of_even,
+                                          const Coefficients<typename Op::A>& of_odd, const typename Op::Form& form) {
+  using E = Element<typename Op::Type>;
+  Lanes<typename Op::A> even[Op::write_count], odd[Op::write_count];
+  Op::apply(TwinOperands<Op, false>{{from, nullptr, i, kStrip}}, of_even, form, even);
+  Op::apply(TwinOperands<Op, true>{{from, nullptr, i, kStrip}}, of_odd, form, odd);
+  each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
+    if (is_given<Op>(to[w])) E::store_twins(to[w] + i, stream && w == 0, even[w], odd[w]);
+  });
 }
 
-/// bf16 elements of a run from i on, 32 at a time, under the same coefficients; returns how far it came.
-template <class Op, bool stream>
+/// The bf16 elements of a run from i on, 32 at a time; returns how far it came.
+template <class Op, bool stream, class RunCoefficients>
 static inline BNORM_IN_LOOP int64_t map_twins(const From<Op>* from, const To<Op>* to, int64_t i, int64_t count,
-                                              const Coefficients<typename Op::A>& raw, const typename Op::Form& form) {
-  using E = Element<typename Op::Type>;
-  const auto k = with_plain_nan<Op>(raw);
+                                              RunCoefficients coefficients, const typename Op::Form& form) {
   for (; i + kTwins <= count; i += kTwins) {
     if constexpr (!stream) fetch_ahead<Op>(to, i);
-    Lanes<typename Op::A> even[Op::write_count], odd[Op::write_count];
-    Op::apply(TwinOperands<Op, false>{{from, nullptr, i, kStrip}}, k, form, even);
-    Op::apply(TwinOperands<Op, true>{{from, nullptr, i, kStrip}}, k, form, odd);
-    each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
-      if (is_given<Op>(to[w])) E::template store_twins<stream && w == 0>(to[w] + i, even[w], odd[w]);
-    });
+    map_twin<Op>(from, to, i, stream, coefficients.template twin<false>(i), coefficients.template twin<true>(i), form);
   }
   return i;
 }
@@ -411,12 +422,12 @@ static inline int64_t elements_to_line(const To<Op>& to) {
   return elements_in<Op>(static_cast<int64_t>(-address % kLineBytes), to);
 }
 
-/// One run of `count` elements, contiguous in every tensor; coefficients(i, n) are those of the n elements from i on.
-/// With `stream`, whole cache lines of the first output go around the cache; with a mask only where the run begins one,
-/// since its bits lie 16 by 16 from there on. `alike`: coefficients are the same for all.
-template <class Op, bool alike, class CoefficientsAt>
-static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, bool stream,
-                           CoefficientsAt coefficients, const typename Op::Form& form) {
+/// One run of `count` elements, contiguous in every tensor; coefficients.at(i, n) are those of the n elements from i
+/// on, coefficients.twin<odd>(i) those of a twin. With `stream`, whole cache lines of the first output go around the
+/// cache; with a mask only where the run begins one, since its bits lie 16 by 16 from there on.
+template <class Op, class RunCoefficients>
+static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, bool stream, bool twins,
+                           RunCoefficients coefficients, const typename Op::Form& form) {
   stream = stream && is_streamed<Op>(to[0], count);
   int64_t i = 0, part = stream ? elements_to_line<Op>(to[0]) : 0;
   if (Op::has_mask && mask && part > 0) {
@@ -432,13 +443,13 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
   for (;;) {
     for (int64_t some; part > 0; part -= some, i += some) {
       some = part < kStrip ? part : kStrip;
-      map_strip<Op, false>(from, to, mask, i, some, coefficients(i, some), form);
+      map_strip<Op, false>(from, to, mask, i, some, coefficients.at(i, some), form);
     }
     if (i == count) return;
-    if constexpr (alike && Op::has_twins)
-      if (are_bf16<Op>(from, to, form))
-        i = stream ? map_twins<Op, true>(from, to, i, last, coefficients(i, kStrip), form)
-                   : map_twins<Op, false>(from, to, i, last, coefficients(i, kStrip), form);
+    if constexpr (RunCoefficients::has_twins)
+      if (twins)
+        i = stream ? map_twins<Op, true>(from, to, i, last, coefficients, form)
+                   : map_twins<Op, false>(from, to, i, last, coefficients, form);
     i = stream ? map_strips<Op, true>(from, to, mask, i, last, coefficients, form)
                : map_strips<Op, false>(from, to, mask, i, count, coefficients, form);
     part = count - i;
@@ -446,18 +457,31 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
   }
 }
 
+/// The same coefficients for all elements of a run. By value: behind a reference they pass through memory, and
+/// 8 x 512 x 16 infers in twice the time.
+template <class Op>
+struct SameCoefficients {
+  static constexpr bool has_twins = Op::has_twins;
+  Coefficients<typename Op::A> all;
+
+  Coefficients<typename Op::A> at(int64_t, int64_t) { return all; }
+  template <bool odd>
+  Coefficients<typename Op::A> twin(int64_t) {
+    return all;
+  }
+};
+
 /// Sample by sample through memory: packed tensors are read and written from end to end.
 template <class Op>
 BNORM_FLAT void map_rows(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
   const typename Op::Form form(*t.form);
+  const bool twins = Op::has_twins && t.order.spatial >= kTwins && takes_twins<Op>(t, form);
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
-      auto k = broadcast_coefficients<Op>(arrays, c);
-      // By value: behind a reference they pass through memory, and 8 x 512 x 16 infers in twice the time.
-      map_run<Op, true>(
-          run.from, run.to, run.mask, s1 - s0, t.in_memory, [k](int64_t, int64_t) mutable { return k; }, form);
+      SameCoefficients<Op> k = {broadcast_coefficients<Op>(arrays, c)};
+      map_run<Op>(run.from, run.to, run.mask, s1 - s0, t.in_memory, twins, k, form);
     }
   });
 }
