@@ -12,7 +12,7 @@ namespace {
 // (16 x 64 x 3136) where something else used the caches in between; where nothing did, up to 1.06.
 // With a pass over y behind every call, from 3 MB on instead of 16 inference and training take 1.12 to 1.8 of the time,
 // though without it down to 0.74 (8 x 64 x 784): benchmarks would choose that, programs not (Xeon, 300 MB of caches).
-// There streaming and the pass take 1.1 at 26 MB, 0.96 to 0.82 at 80 MB and above.
+// There streaming and the pass take 1.0 to 1.15 at 26 MB, 0.96 to 0.82 at 80 MB and above.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 template <class To, class From>

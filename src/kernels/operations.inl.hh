@@ -295,6 +295,7 @@ struct Normalize : Operation<T, style> {
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
 
   static bool is_read(int r, const Form& form) { return r == 0 || form.residual(); }
+  static int used_end(const Form&) { return coefficient_end; }
 
   template <class Operands>
   static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,
@@ -317,6 +318,9 @@ struct Gradient : Operation<T, style>, GradientReads<style> {
   static constexpr int coefficient_begin = kCenter, coefficient_end = kBias + 1;
   // Where registers are small it is too much code: SSE4.2 would exceed 1 MiB.
   static constexpr bool has_twins = Operation<T, style>::has_twins && Part<float>::size >= 8;
+
+  /// Frozen calls have neither slope nor bias.
+  static int used_end(const Form& form) { return form.frozen() ? kSlope : coefficient_end; }
 
   template <class Operands>
   static inline BNORM_IN_LOOP void apply(const Operands& in, const Coefficients<A>& k, const Form& form,

@@ -366,7 +366,7 @@ static inline bool takes_twins(const Tile& t, const typename Op::Form& form) {
     const View& v = t.tensor[Op::writes[w]];
     all = all && (v.type == kBf16 || !v.data);
   });
-  return all && !has_nan(t, Op::coefficient_begin, Op::coefficient_end);
+  return all && !has_nan(t, Op::coefficient_begin, Op::used_end(form));
 }
 
 /// 32 bf16 elements of a run from i on; `stream`: the first output's around the cache.
@@ -399,12 +399,18 @@ constexpr int64_t kLineBytes = 64;
 // A run of fewer elements has too large a part of its lines in common with others: those are better completed in cache.
 constexpr int64_t kStreamedRun = 128;
 
+/// Whether `to` begins a cache line, and so does what lies `elements` behind it.
+template <class Op>
+static inline bool is_in_lines(const To<Op>& to, int64_t elements) {
+  using E = Element<typename Op::Type>;
+  const auto bytes = static_cast<uintptr_t>(elements * E::bytes(to));
+  return (reinterpret_cast<uintptr_t>(E::place(to)) | bytes) % kLineBytes == 0;
+}
+
 /// Whether a run of output is worth storing around the cache: a long one, or nothing but whole lines.
 template <class Op>
 static inline bool is_streamed(const To<Op>& to, int64_t count) {
-  using E = Element<typename Op::Type>;
-  const auto bytes = static_cast<uintptr_t>(count * E::bytes(to));
-  return to && (count >= kStreamedRun || (reinterpret_cast<uintptr_t>(E::place(to)) | bytes) % kLineBytes == 0);
+  return to && (count >= kStreamedRun || is_in_lines<Op>(to, count));
 }
 
 /// Elements of an output that take so many bytes.
