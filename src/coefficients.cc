@@ -47,13 +47,12 @@ void load_statistics(const Run& run) {
   }
   for (int64_t g = 0; g < d.groups; ++g) {
     const int64_t from = d.running_mode == BNORM_RUNNING_PER_GROUP ? g * d.channels : 0, to = g * d.channels;
-    run.table().load_params[run.plan.param](run.call.running_mean, run.plan.param_type, from, run.w.saved_mean + to,
-                                            d.channels);
-    run.table().load_params[run.plan.param](run.call.running_var, run.plan.param_type, from, run.w.saved_inv_std + to,
-                                            d.channels);
-    // The variance as moments of one value, so that inv_std comes from the same formula.
-    run.table().finalize(1, d.epsilon, false, run.w.saved_mean + to, run.w.saved_inv_std + to, run.w.saved_mean + to,
-                         run.w.saved_inv_std + to, d.channels);
+    // As moments of one value, so that inv_std comes from the same formula.
+    double *const mean = run.w.first + to, *const m2 = run.w.second + to;
+    const auto load = run.table().load_params[run.plan.param];
+    load(run.call.running_mean, run.plan.param_type, from, mean, d.channels);
+    load(run.call.running_var, run.plan.param_type, from, m2, d.channels);
+    run.table().finalize(1, d.epsilon, false, mean, m2, run.w.saved_mean + to, run.w.saved_inv_std + to, d.channels);
   }
 }
 

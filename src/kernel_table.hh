@@ -218,7 +218,8 @@ struct KernelTable {
   /// a += b for both sums.
   void (*merge_sums)(double* first_a, double* second_a, const double* first_b, const double* second_b,
                      int64_t channels);
-  /// What is saved of the moments of `count` values: mean and inv_std, rounded to stats_type; 0 for count 0.
+  /// What is saved of the moments of `count` values: mean and inv_std, rounded to stats_type; 0 for count 0. Not in
+  /// place.
   void (*finalize)(double count, double epsilon, bool round_to_f32, const double* mean, const double* m2,
                    double* saved_mean, double* saved_inv_std, int64_t channels);
   // By working type of parameters, f64 for f64 and f32 for all others, and arithmetic type. `type`: of parameters.

@@ -21,19 +21,27 @@ static void merge_sums(double* first_a, double* second_a, const double* first_b,
   }
 }
 
-/// 1 / sqrt(var + epsilon) to 2 roundings (docs/numerics.md), 0 where the sum is 0 or infinite, NaN where it is
-/// negative. Newton's steps double the digits of a first guess from the bits, within 3.5 %: multiplications, where
-/// square root and division take 5 cycles a channel on AVX-512. For f32 those two are faster.
-static inline double inverse_std(double var, double epsilon) {
+// Sums from here on need no scaling.
+constexpr double kSmallSum = 0x1p-1000;
+
+/// 1 / sqrt(v) to 2 roundings (docs/numerics.md) of finite v from kSmallSum on. Newton's steps double the digits of a
+/// first guess from the bits, within 3.5 %: multiplications, where square root and division take 5 cycles a channel on
+/// AVX-512. For f32 those two are faster.
+static inline double inverse_root(double v) {
   constexpr uint64_t guess = 0x5fe6eb50c7b537a9u;
-  constexpr double small = 0x1p-1000, up = 0x1p200, up_root = 0x1p100;
-  const double sum = var + epsilon;
-  const double v = sum < small ? sum * up : sum, half = v * 0.5;
+  const double half = v * 0.5;
   double y = __builtin_bit_cast(double, guess - (__builtin_bit_cast(uint64_t, v) >> 1));
   each<0, 3>([&](auto) BNORM_IN_LOOP { y = y * (1.5 - half * y * y); });
-  y = y + y * (0.5 - half * y * y);
+  return y + y * (0.5 - half * y * y);
+}
+
+/// 1 / sqrt(var + epsilon), 0 where the sum is 0 or infinite, NaN where it is negative.
+static inline double inverse_std(double var, double epsilon) {
+  constexpr double up = 0x1p200, up_root = 0x1p100;
+  const double sum = var + epsilon;
+  double y = inverse_root(sum < kSmallSum ? sum * up : sum);
   // One choice a line: a choice of two conditions is not vectorized.
-  y = sum < small ? y * up_root : y;
+  y = sum < kSmallSum ? y * up_root : y;
   y = sum >= 0 ? y : __builtin_nan("");
   y = sum == 0 ? 0 : y;
   return sum == __builtin_inf() ? 0 : y;
@@ -48,18 +56,26 @@ static inline double rounded(double value, bool to_f32) {
   return to_f32 ? static_cast<double>(static_cast<float>(value)) : value;
 }
 
+/// Not inlined, so that loops over it are not vectorized: rare, and large.
+static __attribute__((noinline)) double special_inverse_std(double sum) { return inverse_std(sum, 0); }
+
 static void finalize(double count, double epsilon, bool round_to_f32, const double* mean, const double* m2,
-                     double* saved_mean, double* saved_inv_std, int64_t channels) {
+                     double* __restrict saved_mean, double* __restrict saved_inv_std, int64_t channels) {
   if (count == 0) {
     for (int64_t c = 0; c < channels; ++c) saved_mean[c] = saved_inv_std[c] = 0;
     return;
   }
   const double weight = 1 / count;
+  int64_t special = 0;
   for (int64_t c = 0; c < channels; ++c) {
-    const double m = mean[c], var = m2[c] * weight;
+    const double m = mean[c], sum = m2[c] * weight + epsilon;
+    special += !(sum >= kSmallSum);
+    special += !(sum < __builtin_inf());
     saved_mean[c] = rounded(m, round_to_f32);
-    saved_inv_std[c] = rounded(inverse_std(var, epsilon), round_to_f32);
+    saved_inv_std[c] = rounded(inverse_root(sum), round_to_f32);
   }
+  for (int64_t c = 0; special > 0 && c < channels; ++c)
+    saved_inv_std[c] = rounded(special_inverse_std(m2[c] * weight + epsilon), round_to_f32);
 }
 
 // Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on
