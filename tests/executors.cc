@@ -58,13 +58,7 @@ std::vector<Executor> make_executors() {
 #if BNORM_WITH_TBB
   // An arena gets no more workers than the machine has cores unless it is told so.
   static tbb::global_control more_than_cores(tbb::global_control::max_allowed_parallelism, 64);
-  // With AddressSanitizer they take five times as long: a few, since what is beyond a part's memory is so in all.
-#ifdef __SANITIZE_ADDRESS__
-  constexpr int counts[] = {2, 7, 64};
-#else
-  constexpr int counts[] = {1, 2, 3, 4, 7, 8, 16, 64};
-#endif
-  for (const int threads : counts) r.push_back(one_tbb(threads));
+  for (const int threads : {1, 2, 3, 4, 7, 8, 16, 64}) r.push_back(one_tbb(threads));
 #endif
   r.push_back(custom("reverse", Manner::kReverse, 3));
   r.push_back(custom("shuffled", Manner::kShuffled, 8));

@@ -134,11 +134,12 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
 }
 
 void Problem::make_inputs() {
-  Random random(case_.seed);
+  Random fractions(case_.seed);
+  Normals normals(case_.seed);
   const auto make = [&](int64_t count, bnorm_type type, double mu, double sigma) {
     std::vector<double> r(static_cast<size_t>(count));
     for (double& v : r)
-      v = rounded(type, mu + sigma * (case_.values == Values::kNormal ? random.normal() : random.fraction()));
+      v = rounded(type, mu + sigma * (case_.values == Values::kNormal ? normals.next() : fractions.fraction()));
     return r;
   };
   const int64_t elements = shape_.elements(), channels = shape_.g * shape_.c;

@@ -134,8 +134,9 @@ class Tensor {
     const size_t bytes = size_of(type_);
     std::vector<unsigned char> named(memory_.size() / bytes);
     each([&](size_t byte) { named[byte / bytes] = 1; });
-    for (size_t i = 0; i < memory_.size(); ++i)
-      if (named[i / bytes] == 0 && !memory_.holds_pattern(i)) return false;
+    for (size_t e = 0; e < named.size(); ++e)
+      for (size_t i = 0; named[e] == 0 && i < bytes; ++i)
+        if (!memory_.holds_pattern(e * bytes + i)) return false;
     return true;
   }
 

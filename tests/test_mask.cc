@@ -32,33 +32,45 @@ struct Gradients {
   bool operator==(const Gradients&) const = default;
 };
 
+template <class T>
+struct Inputs {
+  Variant v;
+  std::vector<T> x, residual, dy, scale, shift;
+
+  explicit Inputs(const Variant& variant) : v(variant) {
+    Random random(4);
+    const int64_t elements = v.groups * v.batch * v.channels * v.spatial;
+    x = normals<T>(random, elements, 2);
+    residual = normals<T>(random, elements);
+    dy = normals<T>(random, elements);
+    scale = normals<T>(random, v.channels, 1, 0.5);
+    shift = normals<T>(random, v.channels, 0.5, 0.5);
+  }
+};
+
 /// A training step in T and its backward, from the mask and from what the plan reads without one.
 template <class T>
 class Step {
  public:
   using Values = std::vector<T>;
 
-  Step(const Variant& v, bnorm_activation activation, bool residual, const bnorm_executor* executor)
-      : v_(v), activation_(activation), residual_added_(residual), executor_(executor) {
-    Random random(4);
-    const int64_t elements = v.groups * v.batch * v.channels * v.spatial;
-    x_ = normals<T>(random, elements, 2);
-    residual_ = normals<T>(random, elements);
-    dy_ = normals<T>(random, elements);
-    scale_ = normals<T>(random, v.channels, 1, 0.5);
-    shift_ = normals<T>(random, v.channels, 0.5, 0.5);
-    mean_.resize(static_cast<size_t>(v.groups * v.channels));
-    inv_std_ = mean_;
-    y_.resize(x_.size());
+  Step(const Inputs<T>& in, bnorm_activation activation, bool residual, const bnorm_executor* executor)
+      : in_(in),
+        activation_(activation),
+        residual_added_(residual),
+        executor_(executor),
+        y_(in.x.size()),
+        mean_(static_cast<size_t>(in.v.groups * in.v.channels)),
+        inv_std_(mean_) {
     const PlanPointer plan = make(true);
     mask_.assign(bnorm_plan_mask_size(plan.get()), 0xa5);
-    REQUIRE(8 * static_cast<int64_t>(mask_.size()) >= elements);
+    REQUIRE(8 * mask_.size() >= in.x.size());
     bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
-    t.x = x_.data();
-    if (residual) t.residual = residual_.data();
+    t.x = in.x.data();
+    if (residual) t.residual = in.residual.data();
     t.y = y_.data();
-    t.scale = scale_.data();
-    t.shift = shift_.data();
+    t.scale = in.scale.data();
+    t.shift = in.shift.data();
     t.mean = mean_.data();
     t.inv_std = inv_std_.data();
     t.mask = mask_.data();
@@ -69,17 +81,17 @@ class Step {
   const std::vector<unsigned char>& mask() const { return mask_; }
 
   Gradients<T> backward(bool from_mask) const {
-    Gradients<T> g = {Values(x_.size()), Values(residual_added_ ? x_.size() : 0),
-                      Values(static_cast<size_t>(v_.channels)), Values(static_cast<size_t>(v_.channels))};
+    Gradients<T> g = {Values(in_.x.size()), Values(residual_added_ ? in_.x.size() : 0), Values(in_.scale.size()),
+                      Values(in_.scale.size())};
     bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
-    b.x = x_.data();
+    b.x = in_.x.data();
     if (from_mask)
       b.mask = mask_.data();
     else
       b.y = y_.data();
-    b.dy = dy_.data();
-    b.scale = scale_.data();
-    b.shift = shift_.data();
+    b.dy = in_.dy.data();
+    b.scale = in_.scale.data();
+    b.shift = in_.shift.data();
     b.mean = mean_.data();
     b.inv_std = inv_std_.data();
     b.dx = g.dx.data();
@@ -95,32 +107,33 @@ class Step {
   PlanPointer make(bool from_mask) const {
     bnorm_desc d = BNORM_DESC_INIT;
     d.data_type = sizeof(T) == 8 ? BNORM_F64 : BNORM_F32;
-    d.groups = v_.groups;
-    d.batch = v_.batch;
-    d.channels = v_.channels;
-    d.spatial = v_.spatial;
+    d.groups = in_.v.groups;
+    d.batch = in_.v.batch;
+    d.channels = in_.v.channels;
+    d.spatial = in_.v.spatial;
     d.activation = activation_;
     d.clip_upper = 1;
     d.residual_added = residual_added_;
     d.from_mask = from_mask;
-    REQUIRE(bnorm_desc_set_layout(&d, v_.channels_last ? BNORM_CHANNELS_LAST : BNORM_PLANAR) == BNORM_OK);
+    REQUIRE(bnorm_desc_set_layout(&d, in_.v.channels_last ? BNORM_CHANNELS_LAST : BNORM_PLANAR) == BNORM_OK);
     return make_plan(d);
   }
 
-  Variant v_;
+  const Inputs<T>& in_;
   bnorm_activation activation_;
   bool residual_added_;
   const bnorm_executor* executor_;
-  Values x_, residual_, dy_, scale_, shift_, y_;
+  Values y_;
   std::vector<double> mean_, inv_std_;
   std::vector<unsigned char> mask_;
 };
 
 template <class T>
 void check_same_gradients() {
-  for (const std::string& isa : isas()) {
-    const IsaScope scope(isa);
-    for (const Variant& v : kVariants)
+  for (const Variant& v : kVariants) {
+    const Inputs<T> in(v);
+    for (const std::string& isa : isas()) {
+      const IsaScope scope(isa);
       for (const bnorm_activation activation : {BNORM_RELU, BNORM_CLIP, BNORM_LEAKY_RELU})
         for (const bool residual : {false, true}) {
           CAPTURE(isa);
@@ -128,9 +141,10 @@ void check_same_gradients() {
           CAPTURE(v.spatial);
           CAPTURE(activation);
           CAPTURE(residual);
-          const Step<T> step(v, activation, residual, BNORM_SERIAL);
+          const Step<T> step(in, activation, residual, BNORM_SERIAL);
           CHECK(step.backward(true) == step.backward(false));
         }
+    }
   }
 }
 
@@ -141,7 +155,8 @@ TEST_CASE("mask: the gradients of backward from y or x, f64") { check_same_gradi
 
 TEST_CASE("mask: any executor and ISA keep the same one and make the same gradients of it") {
   for (const Variant& v : kVariants) {
-    const Step<float> serial(v, BNORM_CLIP, true, BNORM_SERIAL);
+    const Inputs<float> in(v);
+    const Step<float> serial(in, BNORM_CLIP, true, BNORM_SERIAL);
     const Gradients<float> gradients = serial.backward(true);
     for (const std::string& isa : isas()) {
       const IsaScope scope(isa);
@@ -150,7 +165,7 @@ TEST_CASE("mask: any executor and ISA keep the same one and make the same gradie
           CAPTURE(isa);
           CAPTURE(executor.name);
           CAPTURE(v.channels);
-          const Step<float> step(v, BNORM_CLIP, true, e);
+          const Step<float> step(in, BNORM_CLIP, true, e);
           CHECK(step.mask() == serial.mask());
           CHECK(step.backward(true) == gradients);
         });
