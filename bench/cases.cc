@@ -11,6 +11,7 @@
 
 #include "element.hh"
 #include "support/activation.hh"
+#include "warm_up.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -426,12 +427,14 @@ void Case::call_once() {
 void Case::time(benchmark::State& state) {
   with_call([&](const auto& call) {
     in_threads([&] {
-      bnorm_status status = call(0);
+      bnorm_status status = BNORM_OK;
       size_t next = 0;
-      for (auto _ : state) {
+      const auto call_next = [&] {
         status |= call(next);
         next = next + 1 == sets_.size() ? 0 : next + 1;
-      }
+      };
+      warm_up(call_next);
+      for (auto _ : state) call_next();
       require_ok(status, operation_name(row_));
     });
   });

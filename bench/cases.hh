@@ -59,7 +59,7 @@ class Case {
   Case(const Case&) = delete;
   Case& operator=(const Case&) = delete;
 
-  /// The timed loop; the first, untimed call warms up.
+  /// Warms up, then the timed loop.
   void time(benchmark::State& state);
   const Traffic& traffic() const { return traffic_; }
 

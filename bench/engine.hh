@@ -28,8 +28,8 @@ struct Contestant {
 /// Samples of one contestant: nanoseconds per call, one for each round that it took part in, from the first on.
 using Samples = std::vector<double>;
 
-/// Times the contestants in turn, A B C A B C ..., `rounds` times, each sample at least `sample_seconds` or one call
-/// long. What slows the machine for a while then slows all of them. Throws what a body throws.
+/// Times the contestants in each of `rounds` rounds, in an order drawn anew, each sample at least `sample_seconds` or
+/// one call long. What slows the machine for a while then slows all of them. Throws what a body throws.
 std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, int rounds, double sample_seconds);
 
 /// Over the rounds that both have, numerator / denominator.

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "warm_up.hh"
+
 namespace bnorm_bench {
 namespace {
 
@@ -96,11 +98,12 @@ FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming) {
   const auto twin = std::make_shared<Twin>(traffic, threads, streaming);
   const auto loop = [twin, &traffic](benchmark::State& state) {
     size_t next = 0;
-    twin->call(traffic.sets[0]);
-    for (auto _ : state) {
+    const auto call_next = [&] {
       twin->call(traffic.sets[next]);
       next = next + 1 == traffic.sets.size() ? 0 : next + 1;
-    }
+    };
+    warm_up(call_next);
+    for (auto _ : state) call_next();
   };
   const std::string name =
       std::to_string(threads) + (threads == 1 ? " thread" : " threads") + (streaming ? ", non-temporal" : ", regular");

@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "data.hh"
+#include "warm_up.hh"
 
 namespace bnorm_bench {
 namespace {
@@ -52,7 +53,7 @@ class Timed {
       for (; ns * static_cast<double>(calls_) < sample_ns_; ns = time(calls_)) calls_ *= 2;
       calls_ = std::max<int64_t>(1, std::llround(sample_ns_ / ns));
     }
-    case_->run(0);
+    warm_up([this] { call_next(); });
     return time(calls_);
   }
 
@@ -67,12 +68,13 @@ class Timed {
   }
 
  private:
+  void call_next() {
+    case_->run(next_);
+    next_ = next_ + 1 == set_up_.sets ? 0 : next_ + 1;
+  }
   double time(int64_t calls) {
     const auto begin = Clock::now();
-    for (int64_t i = 0; i < calls; ++i) {
-      case_->run(next_);
-      next_ = next_ + 1 == set_up_.sets ? 0 : next_ + 1;
-    }
+    for (int64_t i = 0; i < calls; ++i) call_next();
     const std::chrono::duration<double, std::nano> taken = Clock::now() - begin;
     return taken.count() / static_cast<double>(calls);
   }

@@ -16,11 +16,11 @@ PLOTS = "performance"  # the folder of the plots, beside the page
 
 METHOD = (
     "Every contender runs in a process of its own, stopped by a signal while others are timed, and bnorm's workers are "
-    "asleep before a peer's sample. Samples are taken in turn, A B C A B C …; a ratio is the peer's time / bnorm's in "
-    "the same round, given as median (lower–upper quartile) over rounds, so above 1 bnorm is faster. All work on the "
-    "same values in buffers of their own, hot; outputs are compared before anything is timed. Peers that take more than "
-    "3 times of the fastest one are sampled in 3 rounds only. The fastest peer is the "
-    f"one of the smallest median ratio. A case is lost if that ratio is below {LOST}."
+    "asleep before a peer's sample. Every round samples all of them in an order drawn anew, each after six calls or "
+    "25 ms; a ratio is the peer's time / bnorm's in the same round, given as median (lower–upper quartile) over rounds, "
+    "so above 1 bnorm is faster. All work on the same values in buffers of their own, hot; outputs are compared before "
+    "anything is timed. Peers that take more than 3 times of the fastest one are sampled in 3 rounds only. The fastest "
+    f"peer is the one of the smallest median ratio. A case is lost if that ratio is below {LOST}."
 )
 PEERS = (
     "Peers: oneDNN over OpenMP in the newest wheel made for it (onednn_openmp), the newest oneDNN (onednn_sycl), whose "
