@@ -179,6 +179,7 @@ struct Tile {
   const double* count;  // with weights: their sum by block
   bool in_l2;           // all data
   bool in_memory;       // more data than caches keep: fetched further ahead, the first output stored around them
+  bool from_memory;     // maps: no pass before left what is read in L2, so it is fetched ahead
   const Form* form;
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).

@@ -86,6 +86,7 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
   t.in_l2 = bytes <= 2 * plan.tile_bytes;
   t.in_memory = bytes >= kStreamedBytes;
+  t.from_memory = false;
   t.mean = t.inv_std = t.count = t.first = t.second = nullptr;
   if (!w.first) return t;  // prepared inference needs no reductions
   t.mean = w.saved_mean + p.g * channels();

@@ -68,11 +68,10 @@ struct LaneCoefficients {
   }
 };
 
-/// The lanes of `rows` rows side by side that make twins; returns where the others begin. `stream`: the first output's
-/// around the cache.
+/// The lanes of `rows` rows side by side that make twins; returns where the others begin.
 template <class Op>
 static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, const RowStep<Op>& step, int64_t rows,
-                                                     int64_t lanes, bool stream,
+                                                     int64_t lanes, const MapPath& path,
                                                      const LaneCoefficients<Op>& coefficients,
                                                      const typename Op::Form& form) {
   int64_t l = 0;
@@ -80,8 +79,8 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
     const auto even = coefficients.template twin<false>(l), odd = coefficients.template twin<true>(l);
     Cursor<Op> row = first;
     for (int64_t i = 0; i < rows; ++i, step.take(row)) {
-      if (!stream) fetch_ahead<Op>(row.to, l);
-      map_twin<Op>(row.from, row.to, l, stream, even, odd, form);
+      path.stream ? fetch_reads<Op>(row.from, l, path.ahead) : fetch_ahead<Op>(row.to, l);
+      map_twin<Op>(row.from, row.to, l, path.stream, even, odd, form);
     }
   }
   return l;
@@ -99,12 +98,13 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
   const bool joins =
       !Op::has_mask && rows > 1 && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes) &&
       (!t.in_memory || (twins && lanes % kTwins == 0 && row.to[0] && is_in_lines<Op>(row.to[0], step.to[0])));
+  const auto path = [&] { return MapPath(t, twins, step.from[0] == lanes); };
   const int64_t rows_ahead = joins ? 0 : kAheadInMemory / lanes + 1;
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
     int64_t l = 0;
     if constexpr (LaneCoefficients<Op>::has_joined_twins)
-      if (joins && twins) l = map_joined_twins(row, step, joined, lanes, t.in_memory, coefficients, form);
+      if (joins && twins) l = map_joined_twins(row, step, joined, lanes, path(), coefficients, form);
     // Not a function of its own: GCC would hold rows otherwise, and SSE4.2 infer 8x256x49 in 1.1 of the time.
     for (; joins && l < lanes; l += kStrip) {
       const auto k = coefficients.at(l, lanes - l);
@@ -120,7 +120,7 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
     }
     if (!joins) {
       fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-      map_run<Op>(row.from, row.to, row.mask, lanes, t.in_memory, twins, coefficients, form);
+      map_run<Op>(row.from, row.to, row.mask, lanes, path(), coefficients, form);
     }
     for (int64_t i = 0; i < joined; ++i) step.take(row);
   }
@@ -137,7 +137,9 @@ static void map_columns(const Tile& t) {
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = map.mapped_lanes(channels);
     const LaneArrays<Op> coefficients(t, map, c, lanes);
-    const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes) {
+    // Not inlined: 11 to 17 KB of kernels less an ISA.
+    const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes)
+        __attribute__((noinline)) {
       if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, twins, coefficients.arrays);
     };
     if (map.family == kColumns && spatial > 1) {
