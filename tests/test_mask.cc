@@ -32,6 +32,7 @@ struct Gradients {
   bool operator==(const Gradients&) const = default;
 };
 
+/// What the steps of a variant are given; made once, since drawing it took most of the time.
 template <class T>
 struct Inputs {
   Variant v;

@@ -8,6 +8,8 @@
 #include "operands.inl.hh"
 #include "operations.inl.hh"
 #include "rows.inl.hh"
+#include "rows_reduce.inl.hh"
+#include "rows_map.inl.hh"
 #include "columns.inl.hh"
 #include "columns_reduce.inl.hh"
 #include "columns_map.inl.hh"
