@@ -428,11 +428,8 @@ void Case::time(benchmark::State& state) {
   with_call([&](const auto& call) {
     in_threads([&] {
       bnorm_status status = BNORM_OK;
-      size_t next = 0;
-      const auto call_next = [&] {
-        status |= call(next);
-        next = next + 1 == sets_.size() ? 0 : next + 1;
-      };
+      Turns sets(sets_.size());
+      const auto call_next = [&] { status |= call(sets.next()); };
       warm_up(call_next);
       for (auto _ : state) call_next();
       require_ok(status, operation_name(row_));

@@ -5,8 +5,9 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <random>
 #include <vector>
+
+#include "support/normal_table.hh"
 
 namespace bnorm_bench {
 
@@ -16,26 +17,19 @@ inline constexpr double kEpsilon = 1e-5;
 /// Tensors and parameters that have a stream of values each.
 enum class Stream { x, dy, residual, scale, shift, mean, var };
 
-/// N(0, 1) values by position. A table repeated instead of a generator per element: filling must not take longer than
-/// measuring. Its length is prime, so no two channels of a power-of-two size hold the same run.
+/// N(0, 1) values by position.
 class Normals {
  public:
-  Normals() {
-    std::mt19937 engine(20150211);
-    std::normal_distribution<float> normal;
-    for (float& value : table_) value = normal(engine);
-  }
-
   float operator()(Stream stream, int64_t index) const {
-    return table_[(static_cast<size_t>(index) + offset(stream)) % kLength];
+    return static_cast<float>(table_[(static_cast<size_t>(index) + offset(stream)) % bnorm_support::kNormals]);
   }
 
   /// The values of positions 0 ... count - 1.
   void fill(Stream stream, float* values, int64_t count) const {
     size_t from = offset(stream);
     for (int64_t i = 0; i < count; ++i) {
-      values[i] = table_[from];
-      from = from + 1 == kLength ? 0 : from + 1;
+      values[i] = static_cast<float>(table_[from]);
+      from = bnorm_support::next_normal(from);
     }
   }
 
@@ -53,10 +47,9 @@ class Normals {
   }
 
  private:
-  static constexpr size_t kLength = 65521;
-  static constexpr size_t offset(Stream stream) { return static_cast<size_t>(stream) * 7919; }  // below kLength
+  static constexpr size_t offset(Stream stream) { return static_cast<size_t>(stream) * 7919; }  // in the table
 
-  std::array<float, kLength> table_;
+  const std::array<double, bnorm_support::kNormals>& table_ = bnorm_support::normal_table();
 };
 
 /// Middle value; the mean of the two middle ones for an even count. `values` is not empty.

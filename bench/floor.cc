@@ -97,11 +97,8 @@ class Twin {
 FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming) {
   const auto twin = std::make_shared<Twin>(traffic, threads, streaming);
   const auto loop = [twin, &traffic](benchmark::State& state) {
-    size_t next = 0;
-    const auto call_next = [&] {
-      twin->call(traffic.sets[next]);
-      next = next + 1 == traffic.sets.size() ? 0 : next + 1;
-    };
+    Turns sets(traffic.sets.size());
+    const auto call_next = [&] { twin->call(traffic.sets[sets.next()]); };
     warm_up(call_next);
     for (auto _ : state) call_next();
   };

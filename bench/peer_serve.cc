@@ -68,10 +68,7 @@ class Timed {
   }
 
  private:
-  void call_next() {
-    case_->run(next_);
-    next_ = next_ + 1 == set_up_.sets ? 0 : next_ + 1;
-  }
+  void call_next() { case_->run(sets_.next()); }
   double time(int64_t calls) {
     const auto begin = Clock::now();
     for (int64_t i = 0; i < calls; ++i) call_next();
@@ -83,7 +80,7 @@ class Timed {
   double sample_ns_;
   std::unique_ptr<PeerCase> case_;
   int64_t calls_ = 0;
-  size_t next_ = 0;
+  Turns sets_{set_up_.sets};
 };
 
 /// Frees the row's memory for whoever is timed next: the process stays.

@@ -7,6 +7,8 @@
 #include <numbers>
 #include <vector>
 
+#include "support/normal_table.hh"
+
 namespace bnorm_tests {
 
 class Random {
@@ -35,28 +37,17 @@ class Random {
   uint64_t state_;
 };
 
-/// An endless stream of N(0, 1), for which Random would take a third of the suite's time: a table, begun anywhere. Its
-/// length is prime, so no two channels of a usual size hold the same numbers.
+/// An endless stream of N(0, 1): the table's, begun anywhere.
 class Normals {
  public:
-  explicit Normals(uint64_t seed) : at_(Random(seed).below(kLength)) {}
+  explicit Normals(uint64_t seed) : at_(Random(seed).below(bnorm_support::kNormals)) {}
 
   double next() {
-    at_ = at_ + 1 == kLength ? 0 : at_ + 1;
-    return table()[at_];
+    at_ = bnorm_support::next_normal(at_);
+    return bnorm_support::normal_table()[at_];
   }
 
  private:
-  static constexpr size_t kLength = 65521;
-  static const std::vector<double>& table() {
-    static const std::vector<double> all = [] {
-      Random random(1);
-      std::vector<double> r(kLength);
-      for (double& v : r) v = random.normal();
-      return r;
-    }();
-    return all;
-  }
   size_t at_;
 };
 
