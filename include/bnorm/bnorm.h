@@ -80,7 +80,8 @@ enum {
   BNORM_INVALID_ARGUMENT = 1, /**< an argument breaks a rule: nothing written */
   BNORM_UNSUPPORTED = 2,      /**< valid, but not in this version or on this CPU: nothing written */
   BNORM_OUT_OF_MEMORY = 3,    /**< the allocator returned NULL: nothing written */
-  BNORM_EXECUTION_FAILED = 4, /**< the executor broke its contract: outputs unspecified, running_* untouched */
+  BNORM_EXECUTION_FAILED = 4, /**< the executor broke its contract, or oneTBB failed: outputs unspecified, running_*
+                                   untouched. The exchange failed: nothing written */
   BNORM_NONFINITE = 5         /**< the guard found NaN or Inf: all written, running_* of those channels kept */
 };
 
@@ -111,6 +112,9 @@ BNORM_API const char* bnorm_last_error(void) BNORM_NOEXCEPT;
 BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------ 2. Simple calls -- */
+
+/* Each makes a plan, and so reads BNORM_ISA (BNORM_UNSUPPORTED), and allocates its workspace once by malloc
+ * (BNORM_OUT_OF_MEMORY). */
 
 /** Inference on packed f32 tensors [batch][channels][spatial] (channels-last users: full calls).
  *  y = (x - running_mean) / sqrt(running_var + epsilon) * scale + shift.
@@ -201,7 +205,8 @@ typedef struct bnorm_strides {
   int64_t g, n, c, s;
 } bnorm_strides;
 
-/** Caller's allocator for the plan and for workspaces that a call was not given. */
+/** Caller's allocator for the plan and for workspaces that a call was not given: of several threads at once where they
+ *  share the plan. As none of the caller's functions, these must not throw. */
 typedef struct bnorm_allocator {
   uint32_t struct_size; /**< sizeof(bnorm_allocator) */
   uint32_t reserved;    /**< 0 */
@@ -278,8 +283,8 @@ enum {
 };
 
 /** Fills the strides of all six tensors of `desc` for a packed layout of its geometry (set the sizes before).
- *  Refuses NULL, negative sizes, an element count beyond int64_t, an unknown layout, or a channel_block (whose packed
- *  layout is that of strides 0). */
+ *  Refuses NULL, a struct_size as bnorm_plan_create does, negative sizes, more than 2^52 elements, an unknown layout,
+ *  or a channel_block (whose packed layout is that of strides 0). */
 BNORM_API bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layout) BNORM_NOEXCEPT;
 
 /** Fills geometry (G = 1) and the strides of all six tensors for a contiguous row-major array whose axis `axis` is the
@@ -292,7 +297,7 @@ BNORM_API bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shap
  *  transposed axes, channels-last memory behind an NCHW shape. Axes that become one, N or S, must be one in memory:
  *  stride[i] = shape[i + 1] * stride[i + 1], axes of size 1 apart; other arrays are refused, and have to be copied.
  *  @param tensor   NULL: sets geometry (G = 1) and the strides of all six tensors; one of the six in `desc`, e.g.
- *                  &desc->y: sets that one alone, and the sizes must be those of `desc`
+ *                  &desc->y: sets that one alone, and the sizes must be those of `desc`, its groups 1
  *  @param shape    [rank] sizes >= 0
  *  @param strides  [rank] in elements, may be negative; NULL: row-major without gaps
  *  @param rank, axis  as bnorm_desc_set_axis */
@@ -327,7 +332,7 @@ BNORM_API size_t bnorm_plan_describe(const bnorm_plan* plan, char* buffer, size_
 typedef void (*bnorm_task)(void* argument, int64_t index);
 
 /** The caller's threads. NULL in a call means oneTBB in the caller's arena (task_arena and global_control hold); builds
- *  without oneTBB run on the calling thread. */
+ *  without oneTBB, and children forked after it was used, run on the calling thread. */
 typedef struct bnorm_executor {
   uint32_t struct_size; /**< sizeof(bnorm_executor) */
   int32_t concurrency;  /**< threads that may run tasks at once, >= 1: limits the splitting; 1: no task is handed out */
@@ -346,16 +351,17 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
 /** Statistics over several callers ("ranks"): processes, or threads of one. Each gives its own batch, which may be
  *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
  *
- *  All ranks make the same calls in the same order, with plans equal in groups, channels, types and weighting. One
- *  message each way in a call: a status and a partials buffer (counts, means and M2, or gradient sums), all f64:
- *  8 bytes for each of 1 + bnorm_plan_partials_count numbers a rank. They are merged by the tree of
- *  bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one process on the joined
- *  batch where that function promises it.
+ *  All ranks make the same calls in the same order, with plans equal in groups, channels, channel_block, types,
+ *  weighting and from_output. One message each way in a call: a status and a partials buffer (counts, means and M2, or
+ *  gradient sums), all f64: 8 bytes for each of 1 + bnorm_plan_partials_count numbers a rank. They are merged by the
+ *  tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one process on the
+ *  joined batch where that function promises it.
  *
  *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
- *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the arguments or
- *  the exchange itself are refused, or its buffer overlaps an array of the call, can it not: these are the caller's to
- *  check. An executor that fails behind the message is known to its own rank alone. */
+ *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the argument
+ *  struct as such (NULL, struct_size, reserved, error) or the exchange are refused, or its buffer overlaps an array of
+ *  the call, can it not: these are the caller's to check. An executor that fails behind the message is known to its own
+ *  rank alone. */
 typedef struct bnorm_exchange {
   uint32_t struct_size; /**< sizeof(bnorm_exchange) */
   int32_t ranks;        /**< >= 1 */
@@ -456,14 +462,14 @@ typedef struct bnorm_train_args {
  *  required; as they were before the call, with sigma = sqrt(running_var + epsilon) (1 / sigma is 0 where that is 0),
  *    r = clip(1 / inv_std / sigma, 1 / renorm_r_max, renorm_r_max)     (inv_std 0: 0 in place of 1 / inv_std)
  *    d = clip((mean - running_mean) / sigma, -renorm_d_max, renorm_d_max)        y of scale * r and shift + scale * d
- *  in f64, rounded to stats_type; constants to bnorm_backward, whose dscale is
+ *  in f64, rounded to stats_type (M = 0: r = 1, d = 0); constants to bnorm_backward, whose dscale is
  *    sum(dz * ((x - mean) * inv_std * r + d)).
  *  Groups that share running statistics all take those from before the call. The running update is the usual one, of
  *  the variance (the paper's averages sigma).
  *  desc.weighting: positions of weight 0 (padding) enter no sum, whatever they hold, NaN too; y is normalized there as
  *  anywhere. Weights of 1 give the bits of no weights. No weight above 0: as M = 0, with y = activation(shift +
  *  residual) where x is finite.
- *  Numerics: mean and variance in f64 (f32 and bf16 data), blocked and merged by Chan, Golub and LeVeque (1979). */
+ *  Numerics: mean and variance in f64 of data of any type, blocked and merged by Chan, Golub and LeVeque (1979). */
 BNORM_API bnorm_status bnorm_train(const bnorm_plan* plan, const bnorm_train_args* args) BNORM_NOEXCEPT;
 
 /** Arguments of bnorm_backward. */
@@ -477,11 +483,11 @@ typedef struct bnorm_backward_args {
   const void* y; /**< the forward output: required if desc.from_output, or residual_added with an activation whose
                     derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh) and no from_mask; else
                     unused */
-  const void* residual; /**< as in the forward call: required if desc.residual_added with one of the other activations,
-                           else unused */
+  const void* residual; /**< as in the forward call: required if desc.residual_added with SiLU, hard-swish or GELU and
+                           no from_mask, else unused */
   const void* dy;
   const void* scale; /**< as in the forward call */
-  const void* shift; /**< as in the forward call; read only to find z again */
+  const void* shift; /**< as in the forward call; read to find z again, and always if desc.from_output */
   const void* mean;  /**< [G][C] stats_type, saved by bnorm_train; NULL if frozen, else required */
   const void* inv_std;
   const void* running_mean; /**< frozen: as in bnorm_infer, required; else NULL */
@@ -548,8 +554,8 @@ typedef struct bnorm_prepare_args {
   { (uint32_t)sizeof(bnorm_prepare_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /** Makes the coefficients of bnorm_normalize: with center = mean rounded to the arithmetic type,
- *  gain = scale * inv_std, offset = shift - (mean - center) * gain. From running statistics 1/sqrt is in param_type,
- *  (f64 for f64 data), from saved ones everything is in f64 and rounded once.
+ *  gain = scale * inv_std, offset = shift - (mean - center) * gain. From running statistics 1/sqrt is in f64
+ *  for f64 data or parameters, else in f32; from saved ones everything is in f64 and rounded once.
  *  @param coefficients  bnorm_plan_coefficients_size bytes, aligned for double */
 BNORM_API bnorm_status bnorm_prepare(const bnorm_plan* plan, const bnorm_prepare_args* args,
                                      void* coefficients) BNORM_NOEXCEPT;
@@ -598,17 +604,19 @@ BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, co
 
 /** Statistics from moments: writes mean and inv_std (and renorm_*), updates running_*. Reads mean, inv_std, running_*,
  *  renorm_*, average_factor and error of `args`; batch, workspace and executor are ignored, x, y, residual, scale,
- *  shift, weights and lengths NULL. */
+ *  shift, weights, lengths and mask NULL. desc.renorm: running_* are required. */
 BNORM_API bnorm_status bnorm_moments_finalize(const bnorm_plan* plan, const double* moments,
                                               const bnorm_train_args* args) BNORM_NOEXCEPT;
 
-/** Gradient sums of a batch. Reads all inputs of `args` but writes only `sums`; dx, dresidual, dscale, dshift NULL. */
+/** Gradient sums of a batch. Reads all inputs of `args`, always x (from_output: y), but writes only `sums`; dx,
+ *  dresidual, dscale, dshift NULL. */
 BNORM_API bnorm_status bnorm_backward_sums(const bnorm_plan* plan, const bnorm_backward_args* args,
                                            double* sums) BNORM_NOEXCEPT;
 /** Merges n >= 1 gradient sums along the same tree as bnorm_moments_merge; same rules. */
 BNORM_API bnorm_status bnorm_sums_merge(const bnorm_plan* plan, int64_t n, const double* const* parts, double* merged,
                                         bnorm_error* error) BNORM_NOEXCEPT;
-/** dx, dresidual, dscale and dshift of this process's batch from the sums (and counts) of all. */
+/** From the sums (and counts) of all: dx and dresidual of this batch; dscale and dshift of the joined one, the same for
+ *  every part of it, so not to be added up. Reads all inputs of `args`; which are required is as in bnorm_backward. */
 BNORM_API bnorm_status bnorm_backward_apply(const bnorm_plan* plan, const bnorm_backward_args* args,
                                             const double* sums) BNORM_NOEXCEPT;
 
