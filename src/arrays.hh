@@ -103,17 +103,24 @@ inline bnorm_status check_plan(const bnorm_plan* plan, Report& report) {
   return plan ? BNORM_OK : report.say(BNORM_INVALID_ARGUMENT, "plan = NULL: must be given");
 }
 
-/// What all argument structs share.
-template <class Args>
-bnorm_status begin(const bnorm_plan* plan, const Args* args, Call* call) {
+/// What all argument structs share; check_exchange() comes before the first refusal that other ranks are told of.
+template <class Args, class CheckExchange>
+bnorm_status begin(const bnorm_plan* plan, const Args* args, Call* call, const CheckExchange& check_exchange) {
   BNORM_CHECK(check_size(args, "args", call->report));
-  BNORM_CHECK(check_error(args->error, call->report));
-  BNORM_CHECK(check_tail(args, "args", call->report));
+  const bnorm_status error = check_error(args->error, call->report);
   BNORM_CHECK(check_plan(plan, call->report));
+  BNORM_CHECK(check_exchange());
+  BNORM_CHECK(error);
+  BNORM_CHECK(check_tail(args, "args", call->report));
   if constexpr (requires { args->reserved; })
     return check_range("args.reserved", args->reserved, 0, 0, call->report);
   else
     return BNORM_OK;
+}
+
+template <class Args>
+bnorm_status begin(const bnorm_plan* plan, const Args* args, Call* call) {
+  return begin(plan, args, call, [] { return bnorm_status{BNORM_OK}; });
 }
 
 inline bnorm_status check_affine(const Plan& plan, const void* scale, const void* shift, Call* call, Arrays& arrays) {

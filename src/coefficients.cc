@@ -63,7 +63,7 @@ void take_output_for_input(const Run& run, int64_t g) {
     load_affine(run.plan, run.call, g, 0, run.channels(), nullptr, nullptr, run.w.scale + at, run.w.shift + at);
   for (int64_t i = at; i < at + run.channels(); ++i) {
     run.w.saved_mean[i] = run.w.shift[i];
-    run.w.saved_inv_std[i] = 1 / run.w.scale[i];
+    run.w.saved_inv_std[i] = run.w.scale[i] == 0 ? 0 : 1 / run.w.scale[i];  // r may be 0
   }
   store_values(run.w.coefficient[kCenter], at, run.channels(), run.plan.arithmetic == 1, run.w.saved_mean + at);
 }

@@ -42,7 +42,7 @@ constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 bnorm_status reduce_to(const Run& run, const TwoPasses& passes, PartialKind kind, double* partials) {
   const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, kind, g, c0, c1); };
   if (!sum_weights(run)) return failed(run.call);
-  if (run.positions() > 0 && !run_passes(run, passes, merge)) return failed(run.call);
+  if (!run.empty() && !run_passes(run, passes, merge)) return failed(run.call);
   export_partials(run, partials);
   return BNORM_OK;
 }
@@ -58,8 +58,7 @@ bnorm_status train_together(const Run& run) {
     const int64_t at = g * run.channels();
     finish_statistics(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
   }
-  if (run.positions() > 0 && !run_passes(run, forward_passes(plan, false, true), kNothingBetween))
-    return failed(run.call);
+  if (!run.empty() && !run_passes(run, forward_passes(plan, false, true), kNothingBetween)) return failed(run.call);
   store_statistics(run);
   return update_running(plan, run.call, all.moments(run.channels()));
 }
@@ -71,8 +70,7 @@ bnorm_status apply_sums(const Run& run, const double* sums) {
     const int64_t at = g * run.channels();
     prepare_gradient(run, g, 0, run.channels(), all.count[g], all.first + at, all.second + at);
   }
-  if (run.positions() > 0 && wants_map(run.call) &&
-      !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
+  if (!run.empty() && wants_map(run.call) && !run_passes(run, backward_passes(run.plan, false, true), kNothingBetween))
     return failed(run.call);
   store_param_gradients(run, all.first, all.second, run.channels());
   return BNORM_OK;
@@ -95,7 +93,7 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
   const Scratch scratch(handle, call);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
-  if (run.positions() == 0) return BNORM_OK;
+  if (run.empty()) return BNORM_OK;
   for (int64_t g = 0; g < run.desc().groups; ++g) {
     void* coefficient[kCoefficients];
     run.coefficients_at(g, 0, coefficient);
@@ -106,7 +104,7 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
 
 bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients) {
   Run run(plan, call, nullptr);
-  if (run.positions() == 0) return BNORM_OK;
+  if (run.empty()) return BNORM_OK;
   map_coefficients(plan, coefficients, run.w.coefficient);
   return run_passes(run, forward_passes(plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
 }
@@ -116,6 +114,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return train_together(run);
+  if (run.channels() == 0) return BNORM_OK;
   if (!sum_weights(run)) return failed(call);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
     merge_blocks(run, PartialKind::kMoments, g, c0, c1);
@@ -142,8 +141,9 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return backward_together(run);
+  if (run.channels() == 0) return BNORM_OK;
   if (!sum_weights(run)) return failed(call);
-  const bool any = run.positions() > 0;
+  const bool any = !run.empty();
   const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
   prepare_backward(run);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {

@@ -37,13 +37,14 @@ class Folded {
     each_weight(o, [&](int64_t at, const Channel& c) {
       const double weight = load(layer_.weight, layer_.weight_type, at), folded = weight * c.gain;
       weights += std::fabs(folded);
-      errors += std::fabs(stored(layer_.weight_type, folded) - folded);
+      errors += std::fabs(as_element(*plan_.table, layer_.weight_type, folded) - folded);
       if (first) return;
       r.bias += weight * c.offset;
       terms += std::fabs(weight * c.offset);
       size += std::fabs(weight) * c.size;
     });
-    const double bias_error = std::fabs(stored(layer_.bias_type, r.bias) - r.bias) / roundoff(layer_.bias_type);
+    const double bias_error =
+        std::fabs(as_element(*plan_.table, layer_.bias_type, r.bias) - r.bias) / roundoff(layer_.bias_type);
     r.loss = std::max(ratio(errors, roundoff(layer_.weight_type) * weights), ratio(std::fmax(terms, bias_error), size));
     if (std::isnan(errors + terms + bias_error)) r.loss = std::numeric_limits<double>::infinity();
     return r;
@@ -71,11 +72,6 @@ class Folded {
     constexpr double replaced = 1;
     plan_.table->blend[type == kF64](replaced, &value, 1, const_cast<void*>(advance(array, i, bytes_of(type))), type,
                                      1);
-  }
-  double stored(ElementType type, double value) const {
-    double element = 0;
-    put(&element, type, 0, value);
-    return load(&element, type, 0);
   }
 
   Channel channel(int64_t c) const {

@@ -173,6 +173,9 @@ Style backward_style(const Form& f) {
 
 void choose_forms(Plan& p) {
   p.forward_form = p.backward_form = common_form(p);
+  if (p.backward_form.shape == kClip && p.backward_form.derivative == kOfY)  // what y is where z was clipped
+    for (double* const limit : {&p.backward_form.lower, &p.backward_form.upper})
+      *limit = as_element(*p.table, p.view[kY].type, *limit);
   p.backward_form.from_output = p.desc.from_output != 0;
   p.backward_form.inverse = 1 / p.desc.leaky_slope;
   const bool of_y = p.backward_form.derivative == kOfY || p.desc.from_output;
@@ -237,6 +240,14 @@ const char* const kFamilyNames[kFamilies] = {
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 
 }  // namespace
+
+double as_element(const KernelTable& table, ElementType type, double value) {
+  constexpr double replaced = 1;
+  double element = 0;
+  table.blend[type == kF64](replaced, &value, 1, &element, type, 1);
+  table.load_params[type == kF64](&element, type, 0, &value, 1);
+  return value;
+}
 
 int64_t Plan::coefficients_doubles() const {
   constexpr int64_t unit = sizeof(double);

@@ -98,6 +98,8 @@ auto& strides_of(Desc& desc, Tensor tensor) {
   return desc.*field[tensor];
 }
 
+/// A number as an element of that type holds it, by way of f32.
+double as_element(const KernelTable& table, ElementType type, double value);
 /// Decides everything but `desc` and `extent`, which check_desc has filled.
 void make_plan(const KernelTable* table, Plan* plan);
 /// Lays out `memory` of plan.workspace_bytes, any alignment.

@@ -78,7 +78,7 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   for (const Tensor i : {kResidual, kDy}) t.tensor[i] = read(i);
   for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
   t.tensor[kOther] = read(plan.other);
-  t.tensor[kWeights] = weights_of(p.g);
+  t.tensor[kWeights] = weights ? weights_of(p.g) : View{};
   t.tensor[kMask] = call.mask ? plan.mask() : View{};
   if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
   void* coefficient[kCoefficients];

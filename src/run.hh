@@ -65,6 +65,8 @@ struct Run {
   int64_t blocks() const { return block_count(order); }
   /// Positions of a group.
   double positions() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
+  /// No tensor has an element.
+  bool empty() const { return positions() == 0 || plan.all_channels() == 0; }
   /// What a group counts, or a block of it: positions, or their weights.
   double count(int64_t g) const { return weights ? w.group_weight[weight_group(g)] : positions(); }
   double block_count_of(int64_t g, int64_t b) const {

@@ -57,8 +57,7 @@ bnorm_status check_workspace(const Plan& plan, void* workspace, size_t bytes, Ca
                           bytes, plan.workspace_bytes);
 }
 
-/// The buffer of an exchange is written, so nothing else may lie there. Comes before every other array: whatever else
-/// is wrong with a call, this must be known.
+/// The buffer of an exchange is written, so nothing else may lie there. Comes before every other array.
 bnorm_status check_messages(const Plan& plan, const Call& call, Arrays& arrays) {
   if (!call.exchange) return BNORM_OK;
   return arrays.values(kMessages, call.exchange->buffer, plan.exchange_doubles(call.exchange->ranks), sizeof(double),
@@ -207,11 +206,10 @@ bnorm_status check_infer(const bnorm_plan* handle, const bnorm_infer_args* args,
 
 bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args, TrainPart part, const double* moments,
                          Call* call) {
-  BNORM_CHECK(begin(handle, args, call));
-  const Plan& plan = handle->plan;
   const bool whole = part == TrainPart::kWhole, reads_x = part != TrainPart::kFinalize;
+  BNORM_CHECK(begin(handle, args, call, [&] { return check_exchange(handle->plan, args->exchange, whole, call); }));
+  const Plan& plan = handle->plan;
   const auto statistics = part == TrainPart::kMoments ? Arrays::kAbsent : Arrays::kOptional;
-  BNORM_CHECK(check_exchange(plan, args->exchange, whole, call));
   if (reads_x) {
     BNORM_CHECK(check_batch(plan, args->batch, call));
     BNORM_CHECK(check_executor(args->executor, call));
@@ -245,10 +243,10 @@ bnorm_status check_train(const bnorm_plan* handle, const bnorm_train_args* args,
 
 bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args* args, BackwardPart part,
                             const double* sums, Call* call) {
-  BNORM_CHECK(begin(handle, args, call));
+  const bool whole = part == BackwardPart::kWhole;
+  BNORM_CHECK(begin(handle, args, call, [&] { return check_exchange(handle->plan, args->exchange, whole, call); }));
   const Plan& plan = handle->plan;
   const bnorm_desc& d = plan.desc;
-  BNORM_CHECK(check_exchange(plan, args->exchange, part == BackwardPart::kWhole, call));
   BNORM_CHECK(check_batch(plan, args->batch, call));
   BNORM_CHECK(check_executor(args->executor, call));
   Arrays arrays(plan, *call);
@@ -281,7 +279,7 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   BNORM_CHECK(arrays.values("dshift", args->dshift, count, bytes, output, true));
   BNORM_CHECK(check_weights(plan, args->weights, args->lengths, true, call, arrays));
   BNORM_CHECK(check_mask(plan, args->mask, Arrays::kRequired, false, call, arrays));
-  if (part != BackwardPart::kWhole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
+  if (!whole) BNORM_CHECK(check_partials(plan, "sums", sums, sums_only, call, arrays));
   BNORM_CHECK(arrays.check_overlap());
   BNORM_CHECK(check_counts(plan, call));
   return check_inverses(plan, args->scale, call);

@@ -31,6 +31,11 @@ bnorm_status check_types(bnorm_desc* d, Report& report) {
   return check_range("stats_type", d->stats_type, BNORM_F32, BNORM_F64, report);
 }
 
+/// As the arithmetic type holds it.
+double held(const bnorm_desc& d, double v) {
+  return d.data_type == BNORM_F64 ? v : static_cast<double>(static_cast<float>(v));
+}
+
 /// Only those of the activation that is asked for.
 bnorm_status check_activation(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("activation", d.activation, BNORM_IDENTITY, BNORM_GELU_TANH, report));
@@ -42,10 +47,11 @@ bnorm_status check_activation(const bnorm_desc& d, Report& report) {
     if (!std::isfinite(d.clip_upper) || d.clip_upper <= d.clip_lower)
       return refuse("clip_upper", d.clip_upper, "finite and above clip_lower");
   }
-  if (d.activation == BNORM_LEAKY_RELU && !(std::isfinite(d.leaky_slope) && d.leaky_slope > 0))
-    return refuse("leaky_slope", d.leaky_slope, "finite and > 0");
-  if (d.activation == BNORM_ELU && !(std::isfinite(d.elu_alpha) && d.elu_alpha >= 0))
-    return refuse("elu_alpha", d.elu_alpha, "finite and >= 0");
+  if (const double slope = held(d, d.leaky_slope);
+      d.activation == BNORM_LEAKY_RELU && !(std::isfinite(slope) && slope > 0))
+    return refuse("leaky_slope", d.leaky_slope, "finite and > 0, in f32 too unless data is F64");
+  if (d.activation == BNORM_ELU && !(std::isfinite(held(d, d.elu_alpha)) && d.elu_alpha >= 0))
+    return refuse("elu_alpha", d.elu_alpha, "finite and >= 0, in f32 too unless data is F64");
   return BNORM_OK;
 }
 
@@ -75,13 +81,11 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
     return report.say(BNORM_UNSUPPORTED,
                       "activation = %" PRId32 ": with from_mask = 1 must be BNORM_RELU, BNORM_CLIP or BNORM_LEAKY_RELU",
                       d.activation);
-  // As the arithmetic type holds them.
-  const auto held = [&](double v) { return d.data_type == BNORM_F64 ? v : static_cast<double>(static_cast<float>(v)); };
   const bool is_elu = d.activation == BNORM_ELU, is_leaky = d.activation == BNORM_LEAKY_RELU;
-  if (d.from_output && is_elu && !(held(d.elu_alpha) > 0 && std::isfinite(held(d.elu_alpha))))
+  if (d.from_output && is_elu && !(held(d, d.elu_alpha) > 0))
     return report.say(BNORM_INVALID_ARGUMENT,
                       "elu_alpha = %g: must be > 0, in f32 too unless data is F64 (from_output)", d.elu_alpha);
-  if (d.from_output && is_leaky && !std::isfinite(held(1 / d.leaky_slope)))
+  if (d.from_output && is_leaky && !std::isfinite(held(d, 1 / d.leaky_slope)))
     return report.say(BNORM_INVALID_ARGUMENT,
                       "leaky_slope = %g: must have a finite inverse, in f32 too unless data is F64 (from_output)",
                       d.leaky_slope);
@@ -130,6 +134,17 @@ bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, const Extent& e, 
                         : "must span less than 2^58 elements");
 }
 
+/// The stride of an axis of one element or none says nothing: of such no product may overflow.
+void drop_unused(const bnorm_desc& d, bnorm_strides& t) {
+  const auto drop = [](int64_t size, int64_t& stride) {
+    if (size <= 1 && (stride > kMostElements || stride < -kMostElements)) stride = 0;
+  };
+  drop(d.groups, t.g);
+  drop(d.batch, t.n);
+  drop(d.channels, t.c);
+  drop(d.spatial, t.s);
+}
+
 /// Fills in strides of zero, and the extents. Most tensors have the strides of x.
 bnorm_status check_tensors(Plan* plan, Report& report) {
   bnorm_desc& d = plan->desc;
@@ -138,8 +153,12 @@ bnorm_status check_tensors(Plan* plan, Report& report) {
     const auto tensor = static_cast<Tensor>(i);
     bnorm_strides& strides = strides_of(d, tensor);
     if (is_packed(strides)) strides = planar;
-    plan->extent[i] =
-        i > kX && strides == d.x ? plan->extent[kX] : extent_of(strides, {d.groups, d.batch, d.channels, d.spatial});
+    if (i > kX && strides == d.x) {
+      plan->extent[i] = plan->extent[kX];
+    } else {
+      drop_unused(d, strides);
+      plan->extent[i] = extent_of(strides, {d.groups, d.batch, d.channels, d.spatial});
+    }
     BNORM_CHECK(check_strides(d, tensor, plan->extent[i], report));
   }
   return BNORM_OK;

@@ -96,6 +96,11 @@ const Rule kRules[] = {
      "0"},
     {[](bnorm_desc& d) { d.activation = BNORM_LEAKY_RELU, d.leaky_slope = HUGE_VAL; }, BNORM_INVALID_ARGUMENT,
      "leaky_slope", "inf"},
+    {[](bnorm_desc& d) { d.activation = BNORM_LEAKY_RELU, d.leaky_slope = 1e39; }, BNORM_INVALID_ARGUMENT,
+     "leaky_slope", "1e+39"},
+    {[](bnorm_desc& d) { d.activation = BNORM_LEAKY_RELU, d.leaky_slope = 1e-50; }, BNORM_INVALID_ARGUMENT,
+     "leaky_slope", "1e-50"},
+    {[](bnorm_desc& d) { d.activation = BNORM_ELU, d.elu_alpha = 1e39; }, BNORM_INVALID_ARGUMENT, "elu_alpha", "1e+39"},
     {[](bnorm_desc& d) { d.activation = BNORM_ELU, d.elu_alpha = -0.5; }, BNORM_INVALID_ARGUMENT, "elu_alpha", "-0.5"},
     {[](bnorm_desc& d) { d.activation = BNORM_ELU, d.elu_alpha = std::nan(""); }, BNORM_INVALID_ARGUMENT, "elu_alpha",
      "nan"},
@@ -215,6 +220,13 @@ TEST_CASE("arguments: what looks odd but is allowed") {
   d = valid_desc();
   d.batch = 1;
   d.y = {0, 0, 5, 1};  // the stride of an axis of one element says nothing
+  make_plan(d);
+  d.x = {INT64_MAX, INT64_MIN, 5, 1};  // products of these overflow, which UndefinedBehaviorSanitizer sees
+  make_plan(d);
+  d = valid_desc();
+  d.activation = BNORM_LEAKY_RELU;
+  d.data_type = d.output_type = BNORM_F64;
+  d.leaky_slope = 1e39;
   make_plan(d);
   d.epsilon = 0;
   d.average_factor = 1;

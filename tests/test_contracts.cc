@@ -207,6 +207,49 @@ TEST_CASE("contract: an executor that breaks its contract fails the call and lea
   }
 }
 
+TEST_CASE("contract: tensors without elements cost nothing, however long their other axes") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = int64_t{1} << 40;
+  d.channels = 0;
+  d.spatial = 16;
+  const PlanPointer plan = make_plan(d);
+  bnorm_infer_args i = BNORM_INFER_ARGS_INIT;
+  CHECK(bnorm_infer(plan.get(), &i) == BNORM_OK);
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  CHECK(bnorm_train(plan.get(), &t) == BNORM_OK);
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  CHECK(bnorm_backward(plan.get(), &b) == BNORM_OK);
+  double counts[1] = {7};
+  CHECK(bnorm_moments(plan.get(), &t, counts) == BNORM_OK);
+  CHECK(counts[0] == 0x1p44);
+  CHECK(bnorm_backward_sums(plan.get(), &b, counts) == BNORM_OK);
+  CHECK(bnorm_backward_apply(plan.get(), &b, counts) == BNORM_OK);
+  const std::vector<double> coefficients(1);
+  bnorm_normalize_args n = BNORM_NORMALIZE_ARGS_INIT;
+  n.coefficients = coefficients.data();
+  CHECK(bnorm_normalize(plan.get(), &n) == BNORM_OK);
+}
+
+TEST_CASE("contract: gradients of shared parameters over no groups are 0") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.groups = 0;
+  d.batch = 2;
+  d.channels = 3;
+  d.running_mode = BNORM_RUNNING_SEQUENTIAL;
+  const PlanPointer plan = make_plan(d);
+  std::vector<float> dscale(3, 7), dshift(3, 7), running(3, 7);
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.dscale = dscale.data();
+  b.dshift = dshift.data();
+  CHECK(bnorm_backward(plan.get(), &b) == BNORM_OK);
+  CHECK(dscale == std::vector<float>(3, 0));
+  CHECK(dshift == std::vector<float>(3, 0));
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.running_mean = running.data();
+  CHECK(bnorm_train(plan.get(), &t) == BNORM_OK);
+  CHECK(running == std::vector<float>(3, 7));
+}
+
 TEST_CASE("contract: a longer argument struct is fine with a zero tail, else UNSUPPORTED") {
   struct Longer {
     bnorm_train_args args;

@@ -232,7 +232,7 @@ void* allocate_once(void* context, size_t bytes) {
 }
 void release(void*, void* pointer, size_t) { std::free(pointer); }
 
-enum class Fault { kOverlap, kNegativeFactor, kExecutor, kMemory };
+enum class Fault { kReserved, kError, kTail, kOverlap, kNegativeFactor, kExecutor, kMemory };
 
 /// One rank of three goes wrong: it learns why, the others learn that, and nobody has written anything.
 void check_fault(Fault fault, bnorm_status own) {
@@ -262,10 +262,19 @@ void check_fault(Fault fault, bnorm_status own) {
     t.running_mean = shared[r].running_mean.data();
     t.executor = BNORM_SERIAL;
     t.exchange = exchange;
+    bnorm_error small = BNORM_ERROR_INIT;
+    small.struct_size = 8;
+    if (r == 1 && fault == Fault::kReserved) t.reserved = 1;
+    if (r == 1 && fault == Fault::kError) t.error = &small;
     if (r == 1 && fault == Fault::kOverlap) t.mean = batch.y.data() + offset;
     if (r == 1 && fault == Fault::kNegativeFactor) t.average_factor = -0.5;
     if (r == 1 && fault == Fault::kExecutor) t.executor = &broken;
-    statuses[r] = bnorm_train(r == 1 && fault == Fault::kMemory ? starved.get() : plan.get(), &t);
+    struct {
+      bnorm_train_args args;
+      int64_t more;
+    } later = {t, 1};
+    if (r == 1 && fault == Fault::kTail) later.args.struct_size = sizeof later;
+    statuses[r] = bnorm_train(r == 1 && fault == Fault::kMemory ? starved.get() : plan.get(), &later.args);
     messages[r] = bnorm_last_error();
   });
   CHECK(statuses[1] == own);
@@ -280,6 +289,9 @@ void check_fault(Fault fault, bnorm_status own) {
 }  // namespace
 
 TEST_CASE("exchange: a rank that fails makes every rank return an error") {
+  check_fault(Fault::kReserved, BNORM_INVALID_ARGUMENT);
+  check_fault(Fault::kError, BNORM_INVALID_ARGUMENT);
+  check_fault(Fault::kTail, BNORM_UNSUPPORTED);
   check_fault(Fault::kOverlap, BNORM_INVALID_ARGUMENT);
   check_fault(Fault::kNegativeFactor, BNORM_INVALID_ARGUMENT);
   check_fault(Fault::kExecutor, BNORM_EXECUTION_FAILED);

@@ -12,6 +12,7 @@
 #include "plan.hh"
 #include "random.hh"
 #include "refusal.hh"
+#include "tensor.hh"
 
 namespace bnorm_tests {
 namespace {
@@ -212,6 +213,69 @@ TEST_CASE("mask: of z, not of the rounded y") {
   CHECK(dx[0] == 1);
   CHECK(dx[1] == 0);
   CHECK(dx[2] == 0);
+}
+
+namespace {
+
+/// Clip behind a residual of 0, with statistics that leave x as it is: the middle three of five values are within.
+void check_clipped(bnorm_type type, double limit, int from_mask) {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.data_type = d.output_type = type;
+  d.batch = 1;
+  d.channels = 1;
+  d.spatial = 5;
+  d.activation = BNORM_CLIP;
+  d.clip_lower = -limit;
+  d.clip_upper = limit;
+  d.epsilon = 0;
+  d.frozen = 1;
+  d.residual_added = 1;
+  d.from_mask = from_mask;
+  const auto array = [type](const std::vector<double>& values) {
+    Array a(type, values.size(), Placement::kHeap, 0);
+    a.fill(values);
+    return a;
+  };
+  Array x = array({-100, -0.0625, 0, 0.0625, 100}), residual = array({0, 0, 0, 0, 0});
+  Array dy = array({1, 1, 1, 1, 1}), y = array({7, 7, 7, 7, 7}), dx = array({7, 7, 7, 7, 7});
+  const PlanPointer plan = make_plan(d);
+  const float mean = 0, var = 1;
+  float dshift = 7;
+  std::vector<unsigned char> mask(bnorm_plan_mask_size(plan.get()));
+  bnorm_infer_args i = BNORM_INFER_ARGS_INIT;
+  i.x = x.data();
+  i.residual = residual.data();
+  i.y = y.data();
+  i.running_mean = &mean;
+  i.running_var = &var;
+  if (from_mask) i.mask = mask.data();
+  REQUIRE(bnorm_infer(plan.get(), &i) == BNORM_OK);
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.x = x.data();
+  b.y = y.data();
+  b.dy = dy.data();
+  b.dx = dx.data();
+  b.dshift = &dshift;
+  b.running_mean = &mean;
+  b.running_var = &var;
+  if (from_mask) b.mask = mask.data();
+  REQUIRE(bnorm_backward(plan.get(), &b) == BNORM_OK);
+  CHECK(dx.values() == std::vector<double>{0, 1, 1, 1, 0});
+  CHECK(dshift == 3);
+}
+
+}  // namespace
+
+TEST_CASE("mask: behind a residual, what y was clipped to has no gradient, though its type rounds the limits") {
+  for (const std::string& isa : isas()) {
+    const IsaScope scope(isa);
+    for (const bnorm_type type : {BNORM_F32, BNORM_BF16, BNORM_F16})
+      for (const double limit : {0.7, 0.1, 6.0})
+        for (const int from_mask : {0, 1}) {
+          INFO(isa, ", type ", type, ", limit ", limit, ", from_mask ", from_mask);
+          check_clipped(type, limit, from_mask);
+        }
+  }
 }
 
 TEST_CASE("mask: refused where it is missing, not taken, or lies in another array") {

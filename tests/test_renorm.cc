@@ -313,6 +313,46 @@ TEST_CASE("renorm: f32, statistics in f32, and what has no deviation") {
   CHECK(correction[0] == 0);
 }
 
+TEST_CASE("renorm: from the output, r = 0 of a channel without deviation") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 2;
+  d.channels = 1;
+  d.epsilon = 0;
+  d.renorm = d.from_output = 1;
+  const float x[] = {3, 3}, dy[] = {1, 2};
+  float y[2], dx[2], dscale, dshift, running_mean = 1, running_var = 4;
+  double mean, inv_std, r, correction;
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.x = x;
+  t.y = y;
+  t.mean = &mean;
+  t.inv_std = &inv_std;
+  t.running_mean = &running_mean;
+  t.running_var = &running_var;
+  t.renorm_r_max = t.renorm_d_max = HUGE_VAL;
+  t.renorm_r = &r;
+  t.renorm_d = &correction;
+  const PlanPointer plan = make_plan(d);
+  REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
+  CHECK(r == 0);
+  CHECK(y[0] == 1);  // (3 - 1) / 2
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  b.y = y;
+  b.dy = dy;
+  b.mean = &mean;
+  b.inv_std = &inv_std;
+  b.renorm_r = &r;
+  b.renorm_d = &correction;
+  b.dx = dx;
+  b.dscale = &dscale;
+  b.dshift = &dshift;
+  REQUIRE(bnorm_backward(plan.get(), &b) == BNORM_OK);
+  CHECK(dx[0] == 0);
+  CHECK(dx[1] == 0);
+  CHECK(dshift == 3);
+  CHECK(dscale == 3);  // sum(dy * d)
+}
+
 TEST_CASE("renorm: refusals") {
   Renorm p;
   const PlanPointer plan = p.plan();

@@ -71,7 +71,7 @@ extern "C" {
 #define BNORM_VERSION_MINOR 0
 #define BNORM_VERSION_PATCH 0
 /** Number of the rules that fix result bits (docs/numerics.md). */
-#define BNORM_NUMERICS_VERSION 3
+#define BNORM_NUMERICS_VERSION 4
 
 /** What a call came to. */
 typedef int32_t bnorm_status;
@@ -249,8 +249,9 @@ typedef struct bnorm_desc {
   int32_t renorm;           /**< 1: batch renormalization, see bnorm_train; not with frozen */
   double clip_lower;        /**< of BNORM_CLIP, finite; INIT sets 0 */
   double clip_upper;        /**< of BNORM_CLIP, finite, > clip_lower; INIT sets 6 */
-  double leaky_slope;       /**< of BNORM_LEAKY_RELU, finite, > 0 (for 0: BNORM_RELU); INIT sets 0.01 */
-  double elu_alpha;         /**< of BNORM_ELU, finite, >= 0; INIT sets 1 */
+  double leaky_slope;       /**< of BNORM_LEAKY_RELU, finite, > 0 (for 0: BNORM_RELU), in f32 too unless data is F64;
+                                 INIT sets 0.01 */
+  double elu_alpha;         /**< of BNORM_ELU, finite, >= 0, likewise; INIT sets 1 */
   double epsilon;           /**< finite, >= 0, literal; INIT sets 1e-5 */
   double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
@@ -358,10 +359,9 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
  *  joined batch where that function promises it.
  *
  *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
- *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan, the argument
- *  struct as such (NULL, struct_size, reserved, error) or the exchange are refused, or its buffer overlaps an array of
- *  the call, can it not: these are the caller's to check. An executor that fails behind the message is known to its own
- *  rank alone. */
+ *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan or the
+ *  exchange is refused, args is NULL or its struct_size too small, or the buffer overlaps an array of the call, can it
+ *  not: these are the caller's to check. An executor that fails behind the message is known to its own rank alone. */
 typedef struct bnorm_exchange {
   uint32_t struct_size; /**< sizeof(bnorm_exchange) */
   int32_t ranks;        /**< >= 1 */
@@ -369,7 +369,7 @@ typedef struct bnorm_exchange {
   /** Gives `count` doubles of this rank to all and brings received[ranks][count] of all, in the order of ranks. Returns
    *  0, or anything else on failure: the call is then BNORM_EXECUTION_FAILED, with no output written. */
   int32_t (*allgather)(void* context, const double* sent, double* received, int64_t count);
-  double* buffer;       /**< the messages: the call allocates nothing for them */
+  double* buffer;       /**< the messages, written by a refused rank too: apart from all arrays of the call */
   int64_t buffer_count; /**< doubles in it, at least bnorm_plan_exchange_count */
 } bnorm_exchange;
 #define BNORM_EXCHANGE_INIT \
@@ -523,10 +523,11 @@ typedef struct bnorm_backward_args {
  *  channels without gaps, and tensors of several layouts in one plan, take longer with a mask.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
- *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it. A rounding of y is one of
- *  z: x-hat is wrong by up to roundoff * |z / scale|, so the smaller the scales beside the shifts, the less is left
- *  of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is
- *  there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
+ *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it (where r of desc.renorm makes
+ *  it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z / scale|, so the
+ *  smaller the scales beside the shifts, the less is left of it. Of ELU it is
+ *  roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is there any dz. The
+ *  second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
  *  dy = 0 there, and all gradients are exact. (NaN in padding behind an activation that takes a function makes NaN of
  *  dx and dresidual, there alone.) Statistics may be frozen: dscale and dshift then leave those positions out too.

@@ -105,8 +105,10 @@ static void compare(MPI_Comm* comm, int whole_blocks) {
   if (whole_blocks) {
     expect(memcmp(one.mean, all.mean, sizeof one.mean) == 0, "mean differs");
     expect(memcmp(one.inv_std, all.inv_std, sizeof one.inv_std) == 0, "inv_std differs");
+    expect(memcmp(one.running_mean, all.running_mean, sizeof one.running_mean) == 0, "running_mean differs");
     expect(memcmp(one.running_var, all.running_var, sizeof one.running_var) == 0, "running_var differs");
     expect(memcmp(one.dscale, all.dscale, sizeof one.dscale) == 0, "dscale differs");
+    expect(memcmp(one.dshift, all.dshift, sizeof one.dshift) == 0, "dshift differs");
     expect(memcmp(one.y + begin * kSample, all.y + begin * kSample, (size_t)(batch * kSample) * 4) == 0, "y differs");
     expect(memcmp(one.dx + begin * kSample, all.dx + begin * kSample, (size_t)(batch * kSample) * 4) == 0,
            "dx differs");
@@ -115,16 +117,26 @@ static void compare(MPI_Comm* comm, int whole_blocks) {
     expect(near(one.y + begin * kSample, all.y + begin * kSample, batch * kSample, 1e-6f), "y is off");
     expect(near(one.dx + begin * kSample, all.dx + begin * kSample, batch * kSample, 1e-6f), "dx is off");
   }
-  /* The last rank's call is refused. */
+  /* The last rank's calls are refused. */
   {
     bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+    bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
     bnorm_status expected = rank == ranks - 1 ? BNORM_INVALID_ARGUMENT : BNORM_EXECUTION_FAILED;
     t.batch = batch;
     t.x = x + begin * kSample;
     t.y = all.y + begin * kSample;
     t.average_factor = rank == ranks - 1 ? 2 : 0.5;
     t.exchange = &exchange;
-    expect(bnorm_train(plan, &t) == expected, "a refused rank");
+    expect(bnorm_train(plan, &t) == expected, "a refused rank, forward");
+    b.batch = batch;
+    b.x = t.x;
+    b.dy = dy + begin * kSample;
+    b.mean = all.mean;
+    b.inv_std = all.inv_std;
+    b.dx = all.dx + begin * kSample;
+    b.reserved = rank == ranks - 1;
+    b.exchange = &exchange;
+    expect(bnorm_backward(plan, &b) == expected, "a refused rank, backward");
   }
   bnorm_plan_destroy(plan);
   free(buffer);
