@@ -22,8 +22,16 @@ set(bnorm_private_libs "-lstdc++ -lm -lpthread")
 if(BNORM_WITH_TBB)
   set(bnorm_private_libs "-ltbb ${bnorm_private_libs}")
 endif()
-# The prefix in relation to the file, so that a moved or staged installation works.
-file(RELATIVE_PATH bnorm_pc_to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+# The prefix in relation to the file, so that a moved or staged installation works; absolute folders stay as they are.
+set(bnorm_pc_prefix "${CMAKE_INSTALL_PREFIX}")
+if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  file(RELATIVE_PATH bnorm_pc_to_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+  set(bnorm_pc_prefix "\${pcfiledir}/${bnorm_pc_to_prefix}")
+endif()
+foreach(dir LIBDIR INCLUDEDIR)
+  set(bnorm_pc_${dir} "\${prefix}")
+  cmake_path(APPEND bnorm_pc_${dir} "${CMAKE_INSTALL_${dir}}")
+endforeach()
 configure_file(cmake/bnorm.pc.in ${PROJECT_BINARY_DIR}/bnorm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/bnorm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -295,8 +295,8 @@ class Plan:
                 params[name] = np.empty(self.params_shape, self.param_type)
         tensors, batch = self._tensors(
             x=x, dy=dy, y=y, residual=residual,
-            dx=self._output("dx", dx, dy) if "dx" in wanted else dx,
-            dresidual=self._output("dresidual", dresidual, dy) if "dresidual" in wanted else dresidual,
+            dx=self._output("dx", dx, dy, "dx" in wanted),
+            dresidual=self._output("dresidual", dresidual, dy, "dresidual" in wanted),
         )  # fmt: skip
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
         statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
@@ -342,7 +342,8 @@ class Plan:
             raise ValueError(f"weight has strides {weight.strides}: must be without gaps")
         arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
         arrays |= self._running(running_mean, running_var)
-        arrays |= {"weight": weight, "bias": bias, "folded_weight": folded.weight, "folded_bias": folded.bias}
+        arrays |= self._vectors({"bias": bias}, bias_type, (weight.shape[output],), False)
+        arrays |= {"weight": weight, "folded_weight": folded.weight, "folded_bias": folded.bias}
         digits_lost = self.library.ffi.new("double *")
         args = self._arguments(
             "fold", arrays, digits_lost=digits_lost,
@@ -367,12 +368,14 @@ class Plan:
         pointers = {name: self.library.pointer(array) for name, array in arrays.items() if array is not None}
         return self.library.ffi.new(f"{kind} *", {"struct_size": self.library.ffi.sizeof(kind)} | pointers | numbers)
 
-    def _output(self, name: str, given: np.ndarray | None, shaped_as: np.ndarray) -> np.ndarray:
-        """The given output, or a new one in the memory order of the plan's tensor `name`."""
+    def _output(self, name: str, given: np.ndarray | None, shaped_as: np.ndarray, wanted: bool = True):
+        """The given output, or if wanted a new one in the memory order of the plan's tensor `name`."""
         if given is not None:
             if not given.flags.writeable:
                 raise ValueError(f"{name} must be writeable")
             return given
+        if not wanted:
+            return None
         if self._strides[name] == self._packed[name]:
             return np.empty(shaped_as.shape, self._types[name])
         order = np.argsort([-abs(stride) for stride in self._strides[name]], kind="stable")

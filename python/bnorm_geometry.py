@@ -45,4 +45,7 @@ class Geometry:
             if outer != size * inner:
                 raise ValueError(f"spatial axes of strides {byte_strides} in '{self.axes}' do not merge into one axis")
         innermost = spatial[-1][1] if spatial else 1
-        return {"g": strides.get("g", 0), "n": strides.get("n", 0), "c": strides["c"], "s": innermost}
+        found = {"g": strides.get("g", 0), "n": strides.get("n", 0), "c": strides["c"], "s": innermost}
+        if not any(found.values()):
+            raise ValueError(f"byte strides {byte_strides}: strides of 0 alone would mean a packed array")
+        return found

@@ -26,6 +26,6 @@ add_executable(bnorm_readme_example ${CMAKE_CURRENT_BINARY_DIR}/readme_example.c
 target_compile_options(bnorm_readme_example PRIVATE -std=c99 -pedantic -Wall -Werror)
 target_link_libraries(bnorm_readme_example PRIVATE bnorm_shared)
 add_test(NAME readme.example
-         COMMAND sh -c "\"$@\" | diff -u ${CMAKE_CURRENT_BINARY_DIR}/readme_example.txt -" sh
+         COMMAND sh -c "\"$@\" | diff -u '${CMAKE_CURRENT_BINARY_DIR}/readme_example.txt' -" sh
                  ${CMAKE_CROSSCOMPILING_EMULATOR} $<TARGET_FILE:bnorm_readme_example>)
 set_tests_properties(readme.example PROPERTIES LABELS abi)

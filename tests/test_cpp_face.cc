@@ -4,6 +4,7 @@
 #include <bnorm/bnorm.hpp>
 
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "random.hh"
@@ -96,10 +97,14 @@ TEST_CASE("hpp: training in parts and prepared inference give the bits of the wh
 }
 
 TEST_CASE("hpp: inference through a moved plan is that of the C ABI") {
-  bnorm::Plan first(bnorm::make_desc(kBatch, kChannels, kSpatial, BNORM_CHANNELS_LAST));
-  const bnorm::Plan plan(std::move(first));
   const std::vector<float> x = make_tensor(3), mean(kChannels, 0.5f), var(kChannels, 2.0f);
-  std::vector<float> y(kElements), expected(kElements);
+  std::vector<float> y(kElements), expected(kElements), y_prepared(kElements);
+  bnorm::Plan first(bnorm::make_desc(kBatch, kChannels, kSpatial, BNORM_CHANNELS_LAST));
+  bnorm_prepare_args from_running = BNORM_PREPARE_ARGS_INIT;
+  from_running.running_mean = mean.data();
+  from_running.running_var = var.data();
+  const bnorm::Prepared prepared(first, from_running);
+  const bnorm::Plan plan(std::move(first));
   bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
   a.x = x.data();
   a.y = y.data();
@@ -109,6 +114,12 @@ TEST_CASE("hpp: inference through a moved plan is that of the C ABI") {
   a.y = expected.data();
   REQUIRE(bnorm_infer(plan.get(), &a) == BNORM_OK);
   CHECK(y == expected);
+  bnorm_normalize_args normalize = BNORM_NORMALIZE_ARGS_INIT;
+  normalize.x = x.data();
+  normalize.y = y_prepared.data();
+  prepared.normalize(normalize);
+  CHECK(y_prepared == expected);
+  static_assert(!std::is_constructible_v<bnorm::Prepared, bnorm::Plan, bnorm_prepare_args>);
   const std::string text = plan.describe();
   CHECK(text.size() == bnorm_plan_describe(plan.get(), nullptr, 0));
   CHECK(text.find("channels 5") != std::string::npos);

@@ -100,20 +100,22 @@ class Plan {
   std::unique_ptr<bnorm_plan, Destroy> plan_;
 };
 
-/// Prepared inference: a plan's coefficients, made once, used in every call.
+/// Prepared inference: a plan's coefficients, made once, used in every call. The plan must outlive it, but may be
+/// moved.
 class Prepared {
  public:
   Prepared(const Plan& plan, const bnorm_prepare_args& args)
-      : plan_(plan), coefficients_(bnorm_plan_coefficients_size(plan.get()) / sizeof(double)) {
+      : plan_(plan.get()), coefficients_(bnorm_plan_coefficients_size(plan.get()) / sizeof(double)) {
     check(bnorm_prepare(plan.get(), &args, coefficients_.data()));
   }
+  Prepared(const Plan&&, const bnorm_prepare_args&) = delete;
   void normalize(bnorm_normalize_args args) const {
     args.coefficients = coefficients_.data();
-    check(bnorm_normalize(plan_.get(), &args));
+    check(bnorm_normalize(plan_, &args));
   }
 
  private:
-  const Plan& plan_;
+  const bnorm_plan* plan_;  // stays where it is when its owner is moved
   std::vector<double> coefficients_;
 };
 

@@ -108,3 +108,24 @@ def test_wrong_arrays_are_refused(library, x):
         plan.train(x, running_mean=constant)
     with pytest.raises(ValueError, match="do not merge"):
         Plan(library, x.shape, axes="NCHW", like={"x": np.zeros((6, 5, 4, 4), np.float32)[..., :3]})
+    with pytest.raises(ValueError, match="strides of 0 alone"):
+        Plan(library, x.shape, axes="NCHW", like={"x": np.broadcast_to(np.float32(3), x.shape)})
+
+
+def test_outputs_not_wanted_but_given_are_checked_too(library, x):
+    plan = Plan(library, x.shape, axes="NCHW", residual_added=True)
+    _, mean, inv_std = plan.train(x, residual=x)
+    constant = np.zeros_like(x)
+    constant.flags.writeable = False
+    for name in ("dx", "dresidual"):
+        with pytest.raises(ValueError, match=f"{name} must be writeable"):
+            plan.backward(x, x, mean=mean, inv_std=inv_std, wanted=("dscale",), **{name: constant})
+
+
+def test_a_bias_of_another_length_is_not_folded(library):
+    plan = Plan(library, (1, 4), axes="NC")
+    running = {"running_mean": np.zeros(4, np.float32), "running_var": np.ones(4, np.float32)}
+    weight, bias = np.ones((4, 3), np.float32), np.ones(8, np.float32)
+    for wrong in (bias[:3], bias[::2]):
+        with pytest.raises(ValueError, match="bias has shape"):
+            plan.fold(weight, wrong, **running)

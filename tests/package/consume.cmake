@@ -20,8 +20,9 @@ else()
   else()
     set(flags "$(pkg-config --cflags --libs bnorm)")
   endif()
-  execute_process(COMMAND sh -e -x -c "pkg-config --exists bnorm; ${CC} -o ${program} ${source}/consumer.c ${flags}"
-                  COMMAND_ERROR_IS_FATAL ANY)
+  # pkg-config escapes blanks in paths, which eval undoes.
+  set(compile "'${CC}' -o '${program}' '${source}/consumer.c' ${flags}")
+  execute_process(COMMAND sh -e -x -c "pkg-config --exists bnorm; eval \"${compile}\"" COMMAND_ERROR_IS_FATAL ANY)
 endif()
 
 execute_process(COMMAND ${READELF} -d ${program} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)

@@ -54,10 +54,14 @@ void print_statistics(const memory::dims& dims, const std::string& format) {
   const memory variance(channels, engine);
   read(planar);
   dnnl::reorder(planar, x).execute(stream, planar, x);
+  const auto training = dnnl::prop_kind::forward_training;
+  const auto flags = dnnl::normalization_flags::none;
+#if DNNL_VERSION_MAJOR < 3
   const dnnl::batch_normalization_forward::primitive_desc forward(
-      dnnl::batch_normalization_forward::desc(dnnl::prop_kind::forward_training, data, 1e-5F,
-                                              dnnl::normalization_flags::none),
-      engine);
+      dnnl::batch_normalization_forward::desc(training, data, 1e-5F, flags), engine);
+#else
+  const dnnl::batch_normalization_forward::primitive_desc forward(engine, training, data, data, 1e-5F, flags);
+#endif
   dnnl::batch_normalization_forward(forward).execute(
       stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_MEAN, mean}, {DNNL_ARG_VARIANCE, variance}});
   stream.wait();
