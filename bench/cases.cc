@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <stdexcept>
 
@@ -351,6 +352,7 @@ void Case::make_traffic() {
     }
     traffic_.sets.push_back(tensors);
   }
+  traffic_.turns = std::make_shared<Turns>(sets_.size());
   const auto parts_of_x = static_cast<int>(parts_of(sets_.front().x, part_bytes).size());
   traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : parts_of_x;
   traffic_.tile_bytes = tile_bytes(row_);
@@ -428,8 +430,7 @@ void Case::time(benchmark::State& state) {
   with_call([&](const auto& call) {
     in_threads([&] {
       bnorm_status status = BNORM_OK;
-      Turns sets(sets_.size());
-      const auto call_next = [&] { status |= call(sets.next()); };
+      const auto call_next = [&] { status |= call(traffic_.turns->next()); };
       warm_up(call_next);
       for (auto _ : state) call_next();
       require_ok(status, operation_name(row_));

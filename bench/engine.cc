@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 #include <stdexcept>
+#include <string>
 
 #include "data.hh"
 
@@ -21,13 +22,22 @@ struct Sample {
   int64_t iterations;
 };
 
+/// Why a run failed, by the names before and since Google Benchmark 1.8; NULL: it did not.
+template <class Run>
+const std::string* error_of(const Run& run) {
+  if constexpr (requires { run.error_occurred; })
+    return run.error_occurred ? &run.error_message : nullptr;
+  else
+    return run.skipped ? &run.skip_message : nullptr;
+}
+
 /// Keeps the samples instead of printing them.
 class Collector : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override { return true; }
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs) {
-      if (run.error_occurred) throw std::runtime_error(run.benchmark_name() + ": " + run.error_message);
+      if (const std::string* error = error_of(run)) throw std::runtime_error(run.benchmark_name() + ": " + *error);
       samples.push_back({run.real_accumulated_time / static_cast<double>(run.iterations) * 1e9, run.iterations});
     }
   }

@@ -97,8 +97,7 @@ class Twin {
 FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming) {
   const auto twin = std::make_shared<Twin>(traffic, threads, streaming);
   const auto loop = [twin, &traffic](benchmark::State& state) {
-    Turns sets(traffic.sets.size());
-    const auto call_next = [&] { twin->call(traffic.sets[sets.next()]); };
+    const auto call_next = [&] { twin->call(traffic.sets[traffic.turns->next()]); };
     warm_up(call_next);
     for (auto _ : state) call_next();
   };

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "row.hh"
+#include "turns.hh"
 #include "twin.hh"
 
 namespace benchmark {
@@ -16,9 +18,10 @@ namespace bnorm_bench {
 
 /// What a call moves, and in which buffers.
 struct Traffic {
-  std::vector<Tensors> sets;  ///< one hot set, or several to rotate over
-  size_t tensor_bytes = 0;    ///< of each tensor
-  int reads = 1;              ///< 2: a pass over the first `first_pass_ins` inputs precedes that which writes
+  std::vector<Tensors> sets;                                  ///< one hot set, or several to rotate over
+  std::shared_ptr<Turns> turns = std::make_shared<Turns>(1);  ///< of the sets, whoever makes the next call
+  size_t tensor_bytes = 0;                                    ///< of each tensor
+  int reads = 1;  ///< 2: a pass over the first `first_pass_ins` inputs precedes that which writes
   int first_pass_ins = 0;
   size_t tile_bytes = 0;  ///< smallest part of one tensor that holds whole channels; both passes go over one tile
   const std::byte* parameters = nullptr;  ///< as many bytes as the parameters read

@@ -20,8 +20,9 @@ namespace {
 // stand still outside of its samples.
 constexpr std::chrono::milliseconds kIdle{1};
 
-// Peers without hope can't be the fastest, but their times are reported; they would take most of the run's time.
-constexpr int kHopelessPeerRounds = 3;
+// Peers and ways to the floor without hope can't be the fastest. But peers' times are reported, and a first sample may
+// have been disturbed; all rounds of them would take most of the run's time.
+constexpr int kHopelessRounds = 3;
 
 struct NamedPeer {
   std::string name;
@@ -96,8 +97,8 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
     const std::string layout = to_string(row->row.layout);
     contestants.push_back({"bnorm " + layout, [&ours = row->ours](benchmark::State& state) { ours.time(state); }});
     for (const FloorVariant& variant : row->floor) {
-      contestants.push_back(
-          {std::string(variant.name).append(", ").append(layout), variant.body, false, "floor " + layout});
+      contestants.push_back({std::string(variant.name).append(", ").append(layout), variant.body, false,
+                             "floor " + layout, kHopelessRounds});
     }
   }
   for (const NamedPeer& peer : peers) {
@@ -105,7 +106,7 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
       std::this_thread::sleep_for(kIdle);
       for (auto _ : state) state.SetIterationTime(timed->measure() * 1e-9);
     };
-    contestants.push_back({peer.name, body, true, "peers", kHopelessPeerRounds});
+    contestants.push_back({peer.name, body, true, "peers", kHopelessRounds});
   }
   return contestants;
 }
@@ -140,7 +141,7 @@ Result make_result(const Measured& measured, const std::vector<NamedPeer>& peers
   result.working_set = working_set_bytes(traffic);
   for (size_t i = 0; i < measured.floor.size(); ++i) {
     const Samples& variant = ours[1 + i];
-    if (variant.empty() || (result.floor_ns > 0 && median(variant) >= result.floor_ns)) continue;
+    if (result.floor_ns > 0 && median(variant) >= result.floor_ns) continue;
     result.floor_ns = median(variant);
     result.fraction = paired_ratio(variant, *ours);
     result.floor_is = measured.floor[i].name;

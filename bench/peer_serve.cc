@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "data.hh"
+#include "turns.hh"
 #include "warm_up.hh"
 
 namespace bnorm_bench {
@@ -48,6 +49,7 @@ class Timed {
   /// Nanoseconds per call. The first sample also finds how many calls make one.
   double measure() {
     if (calls_ == 0) {
+      warm_up([this] { call_next(); });
       calls_ = 1;
       double ns = time(1);
       for (; ns * static_cast<double>(calls_) < sample_ns_; ns = time(calls_)) calls_ *= 2;

@@ -1,26 +1,9 @@
-// The calls of a sample and those before it, whoever is timed.
+// What comes before a sample, whoever is timed.
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 
 namespace bnorm_bench {
-
-/// 0 ... count - 1 in turn, without end: the set of tensors of the next call.
-class Turns {
- public:
-  explicit Turns(size_t count) : count_(count) {}
-
-  size_t next() {
-    const size_t now = next_;
-    next_ = now + 1 == count_ ? 0 : now + 1;
-    return now;
-  }
-
- private:
-  size_t count_;
-  size_t next_ = 0;
-};
 
 /// Calls until the caches hold what steady calls leave in them. After others used the caches, calls that infer 80 MB
 /// take 4.5, 4.3, 3.9, 3.2, 2.6, 2.5, 2.4, 2.4 ms, copies much the same; of 400 MB all take as long.
