@@ -172,7 +172,8 @@ struct Tile {
   int64_t channels;
   int64_t c0, c1, b0, b1, begin, end;
   Family family;
-  View tensor[kMask + 1];  // reads that the form leaves out have the view of another; writes and no mask: data NULL
+  // Of the pass's direction. Reads that the form leaves out have the view of another; writes and no mask: data NULL.
+  View tensor[kMask + 1];
   const void* coefficient[kCoefficients];
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;

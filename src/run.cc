@@ -75,9 +75,13 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   const Tensor any = call.tensor[kX] ? kX : kDy;
   const auto read = [&](Tensor i) { return view(call.tensor[i] ? i : any); };
   t.tensor[kX] = read(form.from_output ? kY : kX);
-  for (const Tensor i : {kResidual, kDy}) t.tensor[i] = read(i);
-  for (const Tensor i : {kY, kDx, kDresidual}) t.tensor[i] = view(i);
-  t.tensor[kOther] = read(plan.other);
+  if (call.tensor[kDy]) {
+    t.tensor[kOther] = read(plan.other);
+    for (const Tensor i : {kDy, kDx, kDresidual}) t.tensor[i] = view(i);
+  } else {
+    t.tensor[kResidual] = read(kResidual);
+    t.tensor[kY] = view(kY);
+  }
   t.tensor[kWeights] = weights ? weights_of(p.g) : View{};
   t.tensor[kMask] = call.mask ? plan.mask() : View{};
   if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
