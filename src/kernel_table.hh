@@ -178,6 +178,7 @@ struct Tile {
   const double* mean;  // gradient sums: saved statistics by channel
   const double* inv_std;
   const double* count;  // with weights: their sum by block
+  int64_t l1_bytes;     // maps: first-level data cache
   bool in_l2;           // all data
   bool in_memory;       // more data than caches keep: fetched further ahead, the first output stored around them
   bool from_memory;     // maps: no pass before left what is read in L2, so it is fetched ahead

@@ -14,13 +14,18 @@ namespace {
 
 constexpr size_t kCacheLine = 64;
 
-/// Half of L2: the other half holds outputs and coefficients. 512 KB where the system does not say.
-int64_t tile_bytes_from_cache() {
-  static const int64_t bytes = [] {
-    const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    return l2 > 0 ? static_cast<int64_t>(l2) / 2 : int64_t{512} * 1024;
-  }();
-  return bytes;
+/// Bytes of a cache of this machine; `otherwise` where the system does not say.
+int64_t cache_bytes(int name, int64_t otherwise) {
+  const long bytes = sysconf(name);
+  return bytes > 0 ? static_cast<int64_t>(bytes) : otherwise;
+}
+
+/// Sizes that tiles and paths depend on.
+void take_caches(Plan& p) {
+  static const int64_t l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, int64_t{32} << 10);
+  static const int64_t l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, int64_t{1} << 20);
+  p.l1_bytes = l1;
+  p.tile_bytes = l2 / 2;  // the other half holds outputs and coefficients
 }
 
 /// What strides say of an axis that has one element or none: nothing.
@@ -292,7 +297,7 @@ void make_plan(const KernelTable* table, Plan* plan) {
   const Chooser choose(d);
   p.forward = choose_forward(d, choose);
   p.backward = choose_backward(d, choose, p.other);
-  p.tile_bytes = tile_bytes_from_cache();
+  take_caches(p);
   p.workspace_blocks = block_count(make_order(d.batch, d.spatial));
   Layout layout(nullptr);
   lay_out(p, layout);

@@ -53,6 +53,7 @@ struct Plan {
   Style forward_style, backward_style;
   Tensor other;  // of backward
   Passes forward, backward;
+  int64_t l1_bytes;          // first-level data cache
   int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
   int64_t workspace_blocks;  // blocks of a full batch
   size_t workspace_bytes;

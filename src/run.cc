@@ -88,6 +88,7 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   void* coefficient[kCoefficients];
   coefficients_at(p.g, 0, coefficient);
   for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
+  t.l1_bytes = plan.l1_bytes;
   t.in_l2 = bytes <= 2 * plan.tile_bytes;
   t.in_memory = bytes >= kStreamedBytes;
   t.from_memory = false;

@@ -47,6 +47,10 @@ struct LaneMap {
     if (family == kColumnsNarrow) return kStrip * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
   }
+  int64_t mapped_positions() const {  // of a row
+    if (family == kColumnsNarrow) return kStrip;
+    return family == kColumnsPlanar ? order.spatial : 1;
+  }
   int64_t class_slots() const { return octet_positions() / classes(); }
   /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class.
   int64_t slot_at(int64_t slot, int64_t stride) const {

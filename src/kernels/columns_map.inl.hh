@@ -5,6 +5,8 @@
 // Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time.
 // Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
 // unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
+// So do rows so wide that their coefficients are gone from L1 when the next row asks for them: inference of 8x2048x49
+// takes 0.74, of 256x4096 0.65, backward 0.79 and 0.77, while 8x1024x49 would take 1.2 and 1.04 (L1 of 32 KB).
 // Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
@@ -94,9 +96,11 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
   const LaneCoefficients<Op> coefficients = {arrays};  // copies: stores could change what is behind a reference
   const typename Op::Form form(*t.form);
   const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
+  const bool few = lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
+  const bool exceed_l1 = (twins || !Op::has_halves) && lanes * 3 * int64_t{sizeof(typename Op::A)} > t.l1_bytes / 2;
   // Loads hide behind curves: 60x100 infers behind a sigmoid in 0.92 of the time with a row at a time, AVX-512.
   const bool joins =
-      !Op::has_mask && rows > 1 && lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes) &&
+      !Op::has_mask && rows > 1 && (few || exceed_l1) &&
       (!t.in_memory || (twins && lanes % kTwins == 0 && row.to[0] && is_in_lines<Op>(row.to[0], step.to[0])));
   // Made anew for each row: held over the loop, it costs backward of 32x64x49 6 % more instructions (AVX2).
   const auto path = [&] { return MapPath(t, twins, step.from[0] == lanes); };
@@ -133,7 +137,9 @@ static void map_columns(const Tile& t) {
   const LaneMap map(t);
   const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
   const Position begin = first_position(t);
-  const bool twins = LaneCoefficients<Op>::has_joined_twins && t.end - t.begin >= kTwins &&
+  // Of 4 rows the look for NaN pays: bf16 of 16x512 infers in 0.57 of the time, of 4x512 in 0.91.
+  const bool twins = LaneCoefficients<Op>::has_joined_twins &&
+                     t.end - t.begin >= kMappedRows * map.mapped_positions() &&
                      takes_twins<Op>(t, typename Op::Form(*t.form));
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = map.mapped_lanes(channels);
