@@ -43,7 +43,7 @@ static inline BNORM_IN_LOOP void fetch_beyond_gaps(const Cursor<Op>& row, const 
   each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
     if (step.from[r] == lanes) return;
     const From<Op> later = row.from[r] + step.from[r] * rows;
-    for (int64_t l = 0; l < lanes; l += kStrip) __builtin_prefetch(Element<typename Op::Type>::place(later + l));
+    for (int64_t l = 0; l < lanes; l += kStrip) fetch(Element<typename Op::Type>::place(later + l), true);
   });
 }
 
@@ -54,6 +54,7 @@ struct LaneCoefficients {
   // SSE4.2 has no room for them within 1 MiB; a row at a time AVX2 gains nothing.
   static constexpr bool has_joined_twins = Op::has_twins && Part<float>::size >= 8;
   static constexpr bool has_twins = Op::has_twins && Part<float>::size == 16;
+  static constexpr bool fetches_to_l2 = !Op::has_halves;  // else bf16 of 50x256x784 infers in 1.1
   CoefficientArrays<A> arrays;
 
   inline BNORM_IN_LOOP Coefficients<A> at(int64_t l, int64_t left) const {
@@ -81,7 +82,7 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
     const auto even = coefficients.template twin<false>(l), odd = coefficients.template twin<true>(l);
     Cursor<Op> row = first;
     for (int64_t i = 0; i < rows; ++i, step.take(row)) {
-      path.stream ? fetch_reads<Op>(row.from, l, path.ahead) : fetch_ahead<Op>(row.to, l);
+      path.stream ? fetch_reads<Op>(row.from, l, path.ahead, false) : fetch_ahead<Op>(row.to, l);
       map_twin<Op>(row.from, row.to, l, path.stream, even, odd, form);
     }
   }

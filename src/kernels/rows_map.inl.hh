@@ -23,9 +23,9 @@ static inline BNORM_IN_LOOP void fetch_ahead(const To<Op>* to, int64_t i) {
 
 /// Fetches what an operation reads `ahead` elements after element i of a run.
 template <class Op>
-static inline BNORM_IN_LOOP void fetch_reads(const From<Op>* from, int64_t i, int64_t ahead) {
+static inline BNORM_IN_LOOP void fetch_reads(const From<Op>* from, int64_t i, int64_t ahead, bool to_l2) {
   using E = Element<typename Op::Type>;
-  each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP { __builtin_prefetch(E::place(from[r] + (i + ahead))); });
+  each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP { fetch(E::place(from[r] + (i + ahead)), to_l2); });
 }
 
 /// 16 elements of a run from i on, or unless `full` the first `count` of them.
@@ -62,7 +62,7 @@ static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op
                                                int64_t count, int64_t ahead, RunCoefficients coefficients,
                                                const typename Op::Form& form) {
   for (; i + kStrip <= count; i += kStrip) {
-    stream ? fetch_reads<Op>(from, i, ahead) : fetch_ahead<Op>(to, i);
+    stream ? fetch_reads<Op>(from, i, ahead, RunCoefficients::fetches_to_l2) : fetch_ahead<Op>(to, i);
     map_strip<Op, true, stream>(from, to, mask, i, kStrip, coefficients.at(i, kStrip), form);
   }
   return i;
@@ -111,7 +111,7 @@ static inline BNORM_IN_LOOP int64_t map_twins(const From<Op>* from, const To<Op>
                                               int64_t ahead, RunCoefficients coefficients,
                                               const typename Op::Form& form) {
   for (; i + kTwins <= count; i += kTwins) {
-    stream ? fetch_reads<Op>(from, i, ahead) : fetch_ahead<Op>(to, i);
+    stream ? fetch_reads<Op>(from, i, ahead, RunCoefficients::fetches_to_l2) : fetch_ahead<Op>(to, i);
     map_twin<Op>(from, to, i, stream, coefficients.template twin<false>(i), coefficients.template twin<true>(i), form);
   }
   return i;
@@ -191,6 +191,7 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
 template <class Op>
 struct SameCoefficients {
   static constexpr bool has_twins = Op::has_twins;
+  static constexpr bool fetches_to_l2 = false;
   Coefficients<typename Op::A> all;
 
   Coefficients<typename Op::A> at(int64_t, int64_t) { return all; }

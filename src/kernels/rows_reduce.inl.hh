@@ -85,7 +85,7 @@ static inline void add_run(const From<Op>* from, char* mask, int64_t count, cons
   const auto pivots = Lanes<double>::broadcast(s.pivot);
   const auto strip = [&](int64_t i, const int64_t* steps) BNORM_IN_LOOP {
     each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
-      if (Op::is_read(r, form)) __builtin_prefetch(E::place(from[r] + (i + steps[r])));
+      if (Op::is_read(r, form)) fetch(E::place(from[r] + (i + steps[r])), true);
     });
     return Op::template terms<centered>(Operands<Op, true>{from, mask, i, kStrip}, k, form, pivots);
   };
