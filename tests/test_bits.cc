@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -74,45 +75,84 @@ void check_same(const Case& a, const Case& b, Operation operation_a, Operation o
   CHECK(difference(run_serial(Problem(a), operation_a), run_serial(Problem(b), operation_b)) == "");
 }
 
-void infer_with(const bnorm_plan* plan, const void* x, void* y, const std::vector<float>& params) {
-  bnorm_infer_args args = BNORM_INFER_ARGS_INIT;
-  args.x = x;
-  args.y = y;
-  args.running_mean = args.running_var = params.data();
-  REQUIRE(bnorm_infer(plan, &args) == BNORM_OK);
-}
-
 float number(float, size_t i) { return static_cast<float>(i % 8191) - 4000; }
+double number(double, size_t i) { return number(float(), i); }
 /// Of bf16 or f16: positive, from 2^-7 to 2^9 as f16.
 uint16_t number(uint16_t, size_t i) { return static_cast<uint16_t>(0x2000 + i % 0x4001); }
 
-/// The batch in one call gives what its samples give in calls of their own. y begins `offset` elements behind a line.
+/// y, dx and dresidual of one or more samples, 64 elements longer than they need be, each `offset` elements behind a
+/// line of the cache.
+template <class T>
+class StreamedOutputs {
+ public:
+  StreamedOutputs(size_t elements, size_t offset) : offset_(offset) {
+    for (std::vector<T>& v : values_) v.assign(elements + 64, T(7));
+  }
+  /// Inference, and backward with the same statistics, of the samples from element i on.
+  void make(const bnorm_desc& desc, const std::vector<T>& x, size_t i, const std::vector<float>& params) {
+    const PlanPointer plan = make_plan(desc);
+    bnorm_infer_args infer = BNORM_INFER_ARGS_INIT;
+    infer.x = x.data() + i;
+    infer.y = begin(0) + i;
+    infer.running_mean = infer.running_var = params.data();
+    bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
+    backward.x = backward.dy = x.data() + i;
+    backward.dx = begin(1) + i;
+    backward.running_mean = backward.running_var = params.data();
+    if (desc.residual_added) {
+      infer.residual = x.data() + i;
+      backward.y = infer.y;
+      backward.dresidual = begin(2) + i;
+    }
+    REQUIRE(bnorm_infer(plan.get(), &infer) == BNORM_OK);
+    REQUIRE(bnorm_backward(plan.get(), &backward) == BNORM_OK);
+  }
+  /// Same outputs, and nothing beside them.
+  bool operator==(const StreamedOutputs& b) const {
+    for (size_t i = 0; i < 3; ++i)
+      if (!std::equal(begin(i), begin(i) + values_[i].size() - 64, b.begin(i)) || beside(i) != b.beside(i))
+        return false;
+    return true;
+  }
+
+ private:
+  T* begin(size_t i) const {
+    auto* const data = const_cast<T*>(values_[i].data());
+    return data + offset_ + (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(T);
+  }
+  int64_t beside(size_t i) const { return std::count(values_[i].begin(), values_[i].end(), T(7)); }
+
+  size_t offset_;
+  std::array<std::vector<T>, 3> values_;
+};
+
+/// The batch in one call gives what its samples give in calls of their own.
 template <class T>
 void check_whole_and_samples(bnorm_type type, const Shape& shape, bnorm_layout layout, size_t offset) {
   bnorm_desc desc = BNORM_DESC_INIT;
-  desc.batch = shape.n;
   desc.channels = shape.c;
   desc.spatial = shape.s;
   desc.data_type = type;
   desc.param_type = BNORM_F32;
-  REQUIRE(bnorm_desc_set_layout(&desc, layout) == BNORM_OK);
+  desc.frozen = 1;
   const auto sample = static_cast<size_t>(shape.c * shape.s), all = sample * static_cast<size_t>(shape.n);
   REQUIRE(all * 2 * sizeof(T) >= size_t{16} << 20);
-  std::vector<T> x(all), whole(all + 64, 7), parts(all + 64, 7);
+  std::vector<T> x(all);
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(T(), i);
   std::vector<float> params(static_cast<size_t>(shape.c));
   for (size_t c = 0; c < params.size(); ++c) params[c] = 0.75F + 0.03125F * static_cast<float>(c % 19);
-  const auto begin = [&](std::vector<T>& v) {
-    return v.data() + offset + (64 - reinterpret_cast<uintptr_t>(v.data()) % 64) % 64 / sizeof(T);
-  };
-  T *const y = begin(whole), *const y_parts = begin(parts);
-  infer_with(make_plan(desc).get(), x.data(), y, params);
-  desc.batch = 1;
-  const PlanPointer one = make_plan(desc);
-  for (size_t i = 0; i < all; i += sample) infer_with(one.get(), x.data() + i, y_parts + i, params);
-  INFO("type ", type, " channels ", shape.c, " layout ", static_cast<int>(layout), " offset ", offset);
-  CHECK(std::equal(y, y + all, y_parts));
-  CHECK(std::count(whole.begin(), whole.end(), T(7)) == std::count(parts.begin(), parts.end(), T(7)));
+  for (const int32_t residual : {0, 1}) {
+    desc.residual_added = residual;
+    desc.activation = residual != 0 ? BNORM_RELU : BNORM_IDENTITY;
+    StreamedOutputs<T> whole(all, offset), parts(all, offset);
+    desc.batch = shape.n;
+    REQUIRE(bnorm_desc_set_layout(&desc, layout) == BNORM_OK);
+    whole.make(desc, x, 0, params);
+    desc.batch = 1;
+    for (size_t i = 0; i < all; i += sample) parts.make(desc, x, i, params);
+    INFO("type ", type, " channels ", shape.c, " layout ", static_cast<int>(layout), " offset ", offset);
+    CHECK(whole == parts);
+  }
 }
 
 void check_executors(std::initializer_list<Operation> operations) {
@@ -139,6 +179,8 @@ TEST_CASE("bits: outputs around the caches") {
     for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
       for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
         for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, layout, offset);
+    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
+      for (const size_t offset : {0, 3}) check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, layout, offset);
     for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
       for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
         for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})

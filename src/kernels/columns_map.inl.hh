@@ -89,30 +89,33 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
   return l;
 }
 
-/// `rows` rows of `lanes` lanes under the same coefficients.
+/// Whether rows are mapped side by side.
 template <class Op>
-BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
-                                                        int64_t lanes, bool twins,
-                                                        const CoefficientArrays<typename Op::A>& arrays) {
-  const LaneCoefficients<Op> coefficients = {arrays};  // copies: stores could change what is behind a reference
-  const typename Op::Form form(*t.form);
+static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>& step, int64_t rows, int64_t lanes,
+                             bool twins) {
   const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
   const bool few = lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
   const bool exceed_l1 = (twins || !Op::has_halves) && lanes * 3 * int64_t{sizeof(typename Op::A)} > t.l1_bytes / 2;
-  // Loads hide behind curves: 60x100 infers behind a sigmoid in 0.92 of the time with a row at a time, AVX-512.
-  const bool joins =
-      !Op::has_mask && rows > 1 && (few || exceed_l1) &&
-      (!t.in_memory || (twins && lanes % kTwins == 0 && row.to[0] && is_in_lines<Op>(row.to[0], step.to[0])));
-  // Made anew for each row: held over the loop, it costs backward of 32x64x49 6 % more instructions (AVX2).
-  const auto path = [&] { return MapPath(t, twins, step.from[0] == lanes); };
-  const int64_t rows_ahead = joins ? 0 : kAheadInMemory / lanes + 1;
+  return rows > 1 && (few || exceed_l1) &&
+         (!t.in_memory || (twins && lanes % kTwins == 0 && to && is_in_lines<Op>(to, step.to[0])));
+}
+
+/// `rows` rows of `lanes` lanes under the same coefficients, side by side.
+template <class Op>
+BNORM_FLAT __attribute__((noinline)) void map_joined_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
+                                                          int64_t lanes, bool twins,
+                                                          const CoefficientArrays<typename Op::A>& arrays) {
+  const LaneCoefficients<Op> coefficients = {arrays};  // copies: stores could change what is behind a reference
+  const typename Op::Form form(*t.form);
   for (int64_t joined; rows > 0; rows -= joined) {
-    joined = joins ? (rows < kMappedRows ? rows : kMappedRows) : 1;
+    joined = rows < kMappedRows ? rows : kMappedRows;
     int64_t l = 0;
+    // The path made anew: held over the loop, it costs backward of 32x64x49 6 % more instructions (AVX2).
     if constexpr (LaneCoefficients<Op>::has_joined_twins)
-      if (joins && twins) l = map_joined_twins(row, step, joined, lanes, path(), coefficients, form);
+      if (twins)
+        l = map_joined_twins(row, step, joined, lanes, MapPath(t, twins, step.from[0] == lanes), coefficients, form);
     // Not a function of its own: GCC would hold rows otherwise, and SSE4.2 infer 8x256x49 in 1.1 of the time.
-    for (; joins && l < lanes; l += kStrip) {
+    for (; l < lanes; l += kStrip) {
       const auto k = coefficients.at(l, lanes - l);
       Cursor<Op> part = row;
       for (int64_t i = 0; i < joined; ++i, step.take(part)) {
@@ -124,11 +127,23 @@ BNORM_FLAT __attribute__((noinline)) void map_lane_rows(const Tile& t, Cursor<Op
         }
       }
     }
-    if (!joins) {
-      fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-      map_run<Op>(row.from, row.to, row.mask, lanes, path(), coefficients, form);
-    }
     for (int64_t i = 0; i < joined; ++i) step.take(row);
+  }
+}
+
+/// The same one after the other.
+template <class Op>
+BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
+                                                          int64_t lanes, bool twins,
+                                                          const CoefficientArrays<typename Op::A>& arrays) {
+  const LaneCoefficients<Op> coefficients = {arrays};
+  const typename Op::Form form(*t.form);
+  const MapPath path(t, twins, step.from[0] == lanes);
+  const int64_t rows_ahead = kAheadInMemory / lanes + 1;
+  SharedLine shared;
+  for (; rows > 0; --rows, step.take(row)) {
+    fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
+    map_run<Op>(row.from, row.to, row.mask, lanes, path, shared, coefficients, form);
   }
 }
 
@@ -148,7 +163,13 @@ static void map_columns(const Tile& t) {
     // Not inlined: 11 to 17 KB of kernels less an ISA.
     const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes)
         __attribute__((noinline)) {
-      if (rows > 0) map_lane_rows(t, Cursor<Op>(t, n, c, s), step, rows, row_lanes, twins, coefficients.arrays);
+      if (rows == 0) return;
+      const Cursor<Op> first(t, n, c, s);
+      // Loads hide behind curves, as with masks: 60x100 infers behind a sigmoid in 0.92 of the time so (AVX-512).
+      if constexpr (!Op::has_mask)
+        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins))
+          return map_joined_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
+      map_single_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
     };
     if (map.family == kColumns && spatial > 1) {
       each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {

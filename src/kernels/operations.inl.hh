@@ -118,6 +118,7 @@ struct Operation {
   static constexpr bool has_mask = Form::has_mask;
   static constexpr bool has_halves = !Element<T>::is_f32 && sizeof(A) == sizeof(float);
   static constexpr bool has_twins = has_halves && style > kCurved;
+  static constexpr bool shares_lines = style > kCurved;  // streamed runs theirs: behind curves memory waits
   static constexpr bool weights_by_row = false;
 };
 

@@ -122,6 +122,49 @@ constexpr int64_t kLineBytes = 64;
 // A run of fewer elements has too large a part of its lines in common with others: those are better completed in cache.
 constexpr int64_t kStreamedRun = 128;
 
+/// The line in which one streamed run ends and the next begins: collected here, it goes around the cache whole. Stored
+/// in two parts through the cache, it would have to be fetched.
+class SharedLine {
+ public:
+  SharedLine() = default;
+  SharedLine(const SharedLine&) = delete;
+  SharedLine& operator=(const SharedLine&) = delete;
+  ~SharedLine() {
+    if (end_ > line_) flush();
+  }
+
+  /// How far from `place` the next `bytes` of output go, at most 128: 0 if what their line begins with is not here.
+  __attribute__((noinline)) int64_t detour(const char* place, int64_t bytes) {
+    const auto address = reinterpret_cast<intptr_t>(place);
+    store_whole();
+    if (address != end_) {
+      flush();
+      if (address % kLineBytes != 0) return 0;
+      line_ = address;
+    }
+    end_ = address + bytes;
+    return reinterpret_cast<intptr_t>(bytes_) - line_;
+  }
+
+ private:
+  /// Stores whole lines.
+  void store_whole() {
+    for (; end_ - line_ >= kLineBytes; line_ += kLineBytes) {
+      Lanes<float>::load(reinterpret_cast<const float*>(bytes_)).stream(reinterpret_cast<float*>(line_));  // any type
+      __builtin_memmove(bytes_, bytes_ + kLineBytes, sizeof bytes_ - kLineBytes);
+    }
+  }
+  /// Stores all.
+  __attribute__((noinline)) void flush() {
+    store_whole();
+    __builtin_memcpy(reinterpret_cast<char*>(line_), bytes_, static_cast<size_t>(end_ - line_));
+    line_ = end_ = 0;
+  }
+
+  alignas(64) char bytes_[3 * kLineBytes];
+  intptr_t line_ = 0, end_ = 0;  // addresses of the output
+};
+
 /// Whether `to` begins a cache line, and so does what lies `elements` behind it.
 template <class Op>
 static inline bool is_in_lines(const To<Op>& to, int64_t elements) {
@@ -153,10 +196,12 @@ static inline int64_t elements_to_line(const To<Op>& to) {
 
 /// One run of `count` elements, contiguous in every tensor; coefficients.at(i, n) are those of the n elements from i
 /// on, coefficients.twin<odd>(i) those of a twin. Streamed, whole cache lines of the first output go around the
-/// cache; with a mask only where the run begins one, since its bits lie 16 by 16 from there on.
+/// cache; with a mask only where the run begins one, since its bits lie 16 by 16 from there on. What is left of them
+/// waits in `shared` for the next run.
 template <class Op, class RunCoefficients>
 static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, const MapPath& path,
-                           RunCoefficients coefficients, const typename Op::Form& form) {
+                           SharedLine& shared, RunCoefficients coefficients, const typename Op::Form& form) {
+  using E = Element<typename Op::Type>;
   bool stream = path.stream && is_streamed<Op>(to[0], count);
   int64_t i = 0, part = stream ? elements_to_line<Op>(to[0]) : 0;
   if (Op::has_mask && mask && part > 0) {
@@ -172,7 +217,11 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
   for (;;) {
     for (int64_t some; part > 0; part -= some, i += some) {
       some = part < kStrip ? part : kStrip;
-      map_strip<Op, false>(from, to, mask, i, some, coefficients.at(i, some), form);
+      To<Op> at[Op::write_count];
+      each<0, Op::write_count>([&](auto w) { at[w] = to[w]; });
+      if (__builtin_expect(Op::shares_lines && stream, 0))  // in cache the call should not be felt
+        at[0] = E::moved(to[0], shared.detour(E::place(to[0] + i), some * E::bytes(to[0])));
+      map_strip<Op, false>(from, at, mask, i, some, coefficients.at(i, some), form);
     }
     if (i == count) return;
     if constexpr (RunCoefficients::has_twins)
@@ -207,11 +256,12 @@ BNORM_FLAT void map_rows(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
   const typename Op::Form form(*t.form);
   const MapPath path(t, Op::has_twins && t.order.spatial >= kTwins && takes_twins<Op>(t, form), true);
+  SharedLine shared;
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
       SameCoefficients<Op> k = {broadcast_coefficients<Op>(arrays, c)};
-      map_run<Op>(run.from, run.to, run.mask, s1 - s0, path, k, form);
+      map_run<Op>(run.from, run.to, run.mask, s1 - s0, path, shared, k, form);
     }
   });
 }
