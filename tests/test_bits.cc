@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <thread>
 
 #include "executors.hh"
@@ -80,79 +81,101 @@ double number(double, size_t i) { return number(float(), i); }
 /// Of bf16 or f16: positive, from 2^-7 to 2^9 as f16.
 uint16_t number(uint16_t, size_t i) { return static_cast<uint16_t>(0x2000 + i % 0x4001); }
 
-/// y, dx and dresidual of one or more samples, 64 elements longer than they need be, each `offset` elements behind a
-/// line of the cache.
+/// How the tensors of a streamed case lie in memory.
+struct Placement {
+  bnorm_layout layout;
+  size_t offset;  // elements from a line of the cache to the first
+  int64_t gap;    // elements between runs
+  bool in_place;  // y is x, dx is dy
+};
+
+/// y, dx and dresidual of one or more samples.
 template <class T>
 class StreamedOutputs {
  public:
-  StreamedOutputs(size_t elements, size_t offset) : offset_(offset) {
-    for (std::vector<T>& v : values_) v.assign(elements + 64, T(7));
+  StreamedOutputs(const std::vector<T>& x, const Placement& placement) : x_(x), placement_(placement) {
+    for (std::vector<T>& v : values_) v.assign(x.size() + 64, T(7));
+    for (const size_t i : {0, 1})
+      if (placement.in_place) std::copy(x.begin(), x.end(), begin(i));
   }
-  /// Inference, and backward with the same statistics, of the samples from element i on.
-  void make(const bnorm_desc& desc, const std::vector<T>& x, size_t i, const std::vector<float>& params) {
+  /// Inference, and backward with given sums, of the samples from element i on.
+  void make(const bnorm_desc& desc, size_t i, const std::vector<float>& running, const std::vector<double>& sums) {
     const PlanPointer plan = make_plan(desc);
+    const double* const statistics = sums.data() + 1;
+    const T *const x = x_.data() + i, *const y = begin(0) + i;
     bnorm_infer_args infer = BNORM_INFER_ARGS_INIT;
-    infer.x = x.data() + i;
+    infer.x = placement_.in_place ? y : x;
     infer.y = begin(0) + i;
-    infer.running_mean = infer.running_var = params.data();
+    infer.running_mean = infer.running_var = running.data();
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
-    backward.x = backward.dy = x.data() + i;
+    backward.x = x;
+    backward.dy = placement_.in_place ? begin(1) + i : x;
     backward.dx = begin(1) + i;
-    backward.running_mean = backward.running_var = params.data();
+    backward.mean = backward.inv_std = statistics;
     if (desc.residual_added) {
-      infer.residual = x.data() + i;
-      backward.y = infer.y;
+      infer.residual = x;
+      backward.y = y;
       backward.dresidual = begin(2) + i;
     }
     REQUIRE(bnorm_infer(plan.get(), &infer) == BNORM_OK);
-    REQUIRE(bnorm_backward(plan.get(), &backward) == BNORM_OK);
+    REQUIRE(bnorm_backward_apply(plan.get(), &backward, sums.data()) == BNORM_OK);
   }
-  /// Same outputs, and nothing beside them.
+  /// Same values, those between and behind the outputs included.
   bool operator==(const StreamedOutputs& b) const {
     for (size_t i = 0; i < 3; ++i)
-      if (!std::equal(begin(i), begin(i) + values_[i].size() - 64, b.begin(i)) || beside(i) != b.beside(i))
-        return false;
+      if (std::memcmp(begin(i), b.begin(i), x_.size() * sizeof(T)) != 0 || beside(i) != b.beside(i)) return false;
     return true;
   }
 
  private:
-  T* begin(size_t i) const {
-    auto* const data = const_cast<T*>(values_[i].data());
-    return data + offset_ + (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(T);
+  size_t first(size_t i) const {
+    return placement_.offset + (64 - reinterpret_cast<uintptr_t>(values_[i].data()) % 64) % 64 / sizeof(T);
   }
+  T* begin(size_t i) { return values_[i].data() + first(i); }
+  const T* begin(size_t i) const { return values_[i].data() + first(i); }
   int64_t beside(size_t i) const { return std::count(values_[i].begin(), values_[i].end(), T(7)); }
 
-  size_t offset_;
+  const std::vector<T>& x_;
+  Placement placement_;
   std::array<std::vector<T>, 3> values_;
 };
 
 /// The batch in one call gives what its samples give in calls of their own.
 template <class T>
-void check_whole_and_samples(bnorm_type type, const Shape& shape, bnorm_layout layout, size_t offset) {
+void check_whole_and_samples(bnorm_type type, const Shape& shape, const Placement& placement) {
   bnorm_desc desc = BNORM_DESC_INIT;
+  desc.batch = shape.n;
   desc.channels = shape.c;
   desc.spatial = shape.s;
   desc.data_type = type;
   desc.param_type = BNORM_F32;
-  desc.frozen = 1;
-  const auto sample = static_cast<size_t>(shape.c * shape.s), all = sample * static_cast<size_t>(shape.n);
-  REQUIRE(all * 2 * sizeof(T) >= size_t{16} << 20);
+  const int64_t c = shape.c, s = shape.s, gap = placement.gap;
+  desc.x = placement.layout == BNORM_PLANAR ? bnorm_strides{0, c * (s + gap), s + gap, 1}
+                                            : bnorm_strides{0, s * (c + gap), 1, c + gap};
+  desc.x.g = desc.x.n * shape.n;
+  desc.y = desc.residual = desc.dx = desc.dy = desc.dresidual = desc.x;
+  const auto sample = static_cast<size_t>(desc.x.n), all = static_cast<size_t>(desc.x.g);
+  REQUIRE(static_cast<size_t>(shape.n * c * s) * 2 * sizeof(T) >= size_t{16} << 20);
   std::vector<T> x(all);
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(T(), i);
-  std::vector<float> params(static_cast<size_t>(shape.c));
-  for (size_t c = 0; c < params.size(); ++c) params[c] = 0.75F + 0.03125F * static_cast<float>(c % 19);
-  for (const int32_t residual : {0, 1}) {
-    desc.residual_added = residual;
-    desc.activation = residual != 0 ? BNORM_RELU : BNORM_IDENTITY;
-    StreamedOutputs<T> whole(all, offset), parts(all, offset);
-    desc.batch = shape.n;
-    REQUIRE(bnorm_desc_set_layout(&desc, layout) == BNORM_OK);
-    whole.make(desc, x, 0, params);
-    desc.batch = 1;
-    for (size_t i = 0; i < all; i += sample) parts.make(desc, x, i, params);
-    INFO("type ", type, " channels ", shape.c, " layout ", static_cast<int>(layout), " offset ", offset);
-    CHECK(whole == parts);
-  }
+  std::vector<float> running(static_cast<size_t>(c));
+  std::vector<double> sums(static_cast<size_t>(1 + 2 * c), 1000);
+  for (size_t i = 0; i < running.size(); ++i) running[i] = 0.75F + 0.03125F * static_cast<float>(i % 19);
+  for (size_t i = 1; i < sums.size(); ++i) sums[i] = 0.75 + 0.125 * static_cast<double>(i % 23);
+  for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU, BNORM_LEAKY_RELU})
+    for (const bool residual : {false, true}) {
+      if (residual && activation != BNORM_RELU) continue;
+      desc.residual_added = residual;
+      desc.activation = activation;
+      StreamedOutputs<T> whole(x, placement), parts(x, placement);
+      bnorm_desc one = desc;
+      one.batch = 1;
+      whole.make(desc, 0, running, sums);
+      for (size_t i = 0; i < all; i += sample) parts.make(one, i, running, sums);
+      INFO("type ", type, " channels ", c, " layout ", static_cast<int>(placement.layout), " offset ", placement.offset,
+           " gap ", gap, " in place ", placement.in_place, " activation ", activation, " residual ", residual);
+      CHECK(whole == parts);
+    }
 }
 
 void check_executors(std::initializer_list<Operation> operations) {
@@ -176,15 +199,17 @@ void check_executors(std::initializer_list<Operation> operations) {
 TEST_CASE("bits: outputs around the caches") {
   for (const std::string& isa : isas()) {
     const IsaScope scope(isa);
-    for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
-      for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-        for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, layout, offset);
-    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-      for (const size_t offset : {0, 3}) check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, layout, offset);
-    for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
-      for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
-        for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-          for (const size_t offset : {0, 5}) check_whole_and_samples<uint16_t>(type, shape, layout, offset);
+    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
+      for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
+        check_whole_and_samples<float>(BNORM_F32, shape, {layout, 1, 0, false});
+      check_whole_and_samples<float>(BNORM_F32, {1, 7, 200, 1513}, {layout, 0, 3, true});
+      check_whole_and_samples<double>(BNORM_F64, {1, 6, 141, 1519}, {layout, 0, 0, true});
+      check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, {layout, 3, 5, false});
+      for (const bnorm_type type : {BNORM_BF16, BNORM_F16}) {
+        check_whole_and_samples<uint16_t>(type, {1, 14, 200, 1513}, {layout, 5, 0, false});
+        check_whole_and_samples<uint16_t>(type, {1, 30, 96, 1513}, {layout, 0, 0, true});
+      }
+    }
   }
 }
 
@@ -240,7 +265,13 @@ TEST_CASE("bits: small work runs inline") {
 
 TEST_SUITE("isa") {
   TEST_CASE("bits: every ISA") {
-    for (const Case& c : small_cases()) {
+    std::vector<Case> cases = small_cases();
+    for (const size_t i : {0, 2, 4}) {  // coefficients that L1 does not hold, in f32, f64 and bf16
+      cases.push_back(cases[i]);
+      cases.back().shape = {1, 5, 2050, 2};
+      cases.back().layout = Layout::kChannelsLast;
+    }
+    for (const Case& c : cases) {
       const Problem problem(c);
       for (const Operation operation : kAll) {
         Outputs first;
@@ -298,9 +329,11 @@ TEST_CASE("bits: any alignment") {
 
 TEST_CASE("bits: any strides") {
   std::vector<Case> cases = small_cases();
-  for (const Shape& shape : {Shape{1, 1030, 3, 1}, Shape{1, 65, 16, 16}, Shape{2, 130, 40, 8}, Shape{1, 12, 15, 196}}) {
-    cases.push_back(cases[cases.size() % 5]);
-    cases.back().shape = shape;
+  const Shape shapes[] = {{1, 5, 2050, 1}, {1, 1030, 3, 1}, {1, 6, 1500, 4},  {1, 65, 16, 16},
+                          {1, 1, 4100, 9}, {2, 130, 40, 8}, {1, 12, 15, 196}, {1, 3, 2050, 7}};
+  for (size_t i = 0; i < 8; ++i) {  // with each type, without and with a residual
+    cases.push_back(cases[i]);
+    cases.back().shape = shapes[i];
   }
   for (const Case& c : cases)
     for (const Operation operation : kAll) {

@@ -5,9 +5,9 @@
 // Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time.
 // Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
 // unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
-// So do rows so wide that their coefficients are gone from L1 when the next row asks for them: inference of 8x2048x49
-// takes 0.74, of 256x4096 0.65, backward 0.79 and 0.77, while 8x1024x49 would take 1.2 and 1.04 (L1 of 32 KB).
-// Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
+// Rows so wide that their coefficients are gone from L1 when the next row asks for them gain, too: inference of
+// 8x2048x49 takes 0.74, of 256x4096 0.65, backward 0.79 and 0.77, while 8x1024x49 would take 1.2 and 1.04 (L1 of 32
+// KB). Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
 
@@ -41,9 +41,9 @@ template <class Op>
 static inline BNORM_IN_LOOP void fetch_beyond_gaps(const Cursor<Op>& row, const RowStep<Op>& step, int64_t rows,
                                                    int64_t lanes) {
   each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
-    if (step.from[r] == lanes) return;
+    if (step.from[r] == lanes || is_of_row<Op>(r)) return;
     const From<Op> later = row.from[r] + step.from[r] * rows;
-    for (int64_t l = 0; l < lanes; l += kStrip) fetch(Element<typename Op::Type>::place(later + l), true);
+    for (int64_t l = 0; l < lanes; l += kStrip) fetch(Element<typename Op::Type>::place(later + l), !Op::has_halves);
   });
 }
 
@@ -82,7 +82,7 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
     const auto even = coefficients.template twin<false>(l), odd = coefficients.template twin<true>(l);
     Cursor<Op> row = first;
     for (int64_t i = 0; i < rows; ++i, step.take(row)) {
-      path.stream ? fetch_reads<Op>(row.from, l, path.ahead, false) : fetch_ahead<Op>(row.to, l);
+      path.stream ? fetch_reads<Op>(row.from, l, path.ahead, coefficients.fetches_to_l2) : fetch_ahead<Op>(row.to, l);
       map_twin<Op>(row.from, row.to, l, path.stream, even, odd, form);
     }
   }
@@ -95,7 +95,9 @@ static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>&
                              bool twins) {
   const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
   const bool few = lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
-  const bool exceed_l1 = (twins || !Op::has_halves) && lanes * 3 * int64_t{sizeof(typename Op::A)} > t.l1_bytes / 2;
+  // The least that a map has: center, gain and offset. Halves are slower than their coefficients: f16 infers in 1.16.
+  const int64_t coefficient_bytes = lanes * 3 * int64_t{sizeof(typename Op::A)};
+  const bool exceed_l1 = coefficient_bytes > t.l1_bytes / 2 && (twins || !Op::has_halves);
   return rows > 1 && (few || exceed_l1) &&
          (!t.in_memory || (twins && lanes % kTwins == 0 && to && is_in_lines<Op>(to, step.to[0])));
 }
@@ -110,7 +112,6 @@ BNORM_FLAT __attribute__((noinline)) void map_joined_rows(const Tile& t, Cursor<
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = rows < kMappedRows ? rows : kMappedRows;
     int64_t l = 0;
-    // The path made anew: held over the loop, it costs backward of 32x64x49 6 % more instructions (AVX2).
     if constexpr (LaneCoefficients<Op>::has_joined_twins)
       if (twins)
         l = map_joined_twins(row, step, joined, lanes, MapPath(t, twins, step.from[0] == lanes), coefficients, form);

@@ -166,7 +166,7 @@ struct LaneContext {
 template <class Op>
 static inline BNORM_IN_LOOP void fetch_next(const ClassRows<Op>& at, int64_t l, const typename Op::Form& form) {
   each<0, Op::read_count>([&](auto r) BNORM_IN_LOOP {
-    if (!Op::is_read(r, form)) return;
+    if (!Op::is_read(r, form) || is_of_row<Op>(r)) return;
     From<Op> row = at.from[r] + (l + at.octets * at.octet_offset[r]);
     for (int64_t octet = 0; octet < at.octets; ++octet, row += at.octet_offset[r])
       fetch(Element<typename Op::Type>::place(row), true);

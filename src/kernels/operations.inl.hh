@@ -118,7 +118,8 @@ struct Operation {
   static constexpr bool has_mask = Form::has_mask;
   static constexpr bool has_halves = !Element<T>::is_f32 && sizeof(A) == sizeof(float);
   static constexpr bool has_twins = has_halves && style > kCurved;
-  static constexpr bool shares_lines = style > kCurved;  // streamed runs theirs: behind curves memory waits
+  // Parts of lines, where runs are streamed. Curves take longer than memory, masks are not streamed from within a line.
+  static constexpr bool shares_lines = style > kCurved;
   static constexpr bool weights_by_row = false;
 };
 

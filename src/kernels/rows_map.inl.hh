@@ -119,21 +119,21 @@ static inline BNORM_IN_LOOP int64_t map_twins(const From<Op>* from, const To<Op>
 
 // A cache line on every CPU of the ISAs that can store around the cache.
 constexpr int64_t kLineBytes = 64;
-// A run of fewer elements has too large a part of its lines in common with others: those are better completed in cache.
+// A run of fewer elements has too large a part of its lines in common with others: what is collected of those costs as
+// much as it saves. With a border of 32 elements inference of 50x100x784 channels-last takes 1.05, of 50x2048x49 0.96.
 constexpr int64_t kStreamedRun = 128;
 
-/// The line in which one streamed run ends and the next begins: collected here, it goes around the cache whole. Stored
-/// in two parts through the cache, it would have to be fetched.
+/// The line in which one streamed run ends and the next begins, of f64 with one before it: collected here, it goes
+/// around the cache whole. Stored in two parts through the cache, it would have to be fetched.
 class SharedLine {
  public:
   SharedLine() = default;
   SharedLine(const SharedLine&) = delete;
   SharedLine& operator=(const SharedLine&) = delete;
-  ~SharedLine() {
-    if (end_ > line_) flush();
-  }
+  ~SharedLine() { flush(); }
 
-  /// How far from `place` the next `bytes` of output go, at most 128: 0 if what their line begins with is not here.
+  /// How far from `place` the next `bytes` of output (at most 128) are to be stored; 0, so there, if the beginning of
+  /// their line is not here.
   __attribute__((noinline)) int64_t detour(const char* place, int64_t bytes) {
     const auto address = reinterpret_cast<intptr_t>(place);
     store_whole();
@@ -157,7 +157,7 @@ class SharedLine {
   /// Stores all.
   __attribute__((noinline)) void flush() {
     store_whole();
-    __builtin_memcpy(reinterpret_cast<char*>(line_), bytes_, static_cast<size_t>(end_ - line_));
+    if (end_ > line_) __builtin_memcpy(reinterpret_cast<char*>(line_), bytes_, static_cast<size_t>(end_ - line_));
     line_ = end_ = 0;
   }
 
@@ -196,8 +196,8 @@ static inline int64_t elements_to_line(const To<Op>& to) {
 
 /// One run of `count` elements, contiguous in every tensor; coefficients.at(i, n) are those of the n elements from i
 /// on, coefficients.twin<odd>(i) those of a twin. Streamed, whole cache lines of the first output go around the
-/// cache; with a mask only where the run begins one, since its bits lie 16 by 16 from there on. What is left of them
-/// waits in `shared` for the next run.
+/// cache; with a mask only where the run begins one, since its bits lie 16 by 16 from there on. The parts of lines at
+/// the run's ends pass through `shared` if the operation shares lines.
 template <class Op, class RunCoefficients>
 static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, const MapPath& path,
                            SharedLine& shared, RunCoefficients coefficients, const typename Op::Form& form) {
