@@ -37,9 +37,8 @@ struct Element {  // f32 and f64 are their own arithmetic type
   static void put(To p, T value) { *p = value; }
   static const char* place(From p) { return reinterpret_cast<const char*>(p); }
   static int64_t bytes(From) { return sizeof(T); }
-  static To moved(To p, int64_t bytes) {
-    return reinterpret_cast<T*>(reinterpret_cast<intptr_t>(p) + bytes);  // into another array
-  }
+  /// Elsewhere, of the same type.
+  static To moved(To, char* place) { return reinterpret_cast<T*>(place); }
 
   static Lanes<T> load(From p) { return Lanes<T>::load(p); }
   static Lanes<T> load_first(From p, int64_t n) {
@@ -204,9 +203,7 @@ struct Element<Mixed> {
   static void put(To p, float value) { store_first(p, Lanes<float>::broadcast(value), 1); }
   static const char* place(From p) { return p.data; }
   static int64_t bytes(From p) { return p.bytes(); }
-  static To moved(To p, int64_t bytes) {
-    return {reinterpret_cast<char*>(reinterpret_cast<intptr_t>(p.data) + bytes), p.type};
-  }
+  static To moved(To p, char* place) { return {place, p.type}; }
 
   static BNORM_IN_LOOP Lanes<float> load(From p) {
     if (p.type == kF32) return Lanes<float>::load(floats(p));

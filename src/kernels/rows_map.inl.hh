@@ -132,18 +132,17 @@ class SharedLine {
   SharedLine& operator=(const SharedLine&) = delete;
   ~SharedLine() { flush(); }
 
-  /// How far from `place` the next `bytes` of output (at most 128) are to be stored; 0, so there, if the beginning of
-  /// their line is not here.
-  __attribute__((noinline)) int64_t detour(const char* place, int64_t bytes) {
-    const auto address = reinterpret_cast<intptr_t>(place);
+  /// Where to store the next `bytes` of output (at most 128) for `place`; there, if the beginning of its line is not
+  /// here.
+  __attribute__((noinline)) char* room(char* place, int64_t bytes) {
     store_whole();
-    if (address != end_) {
+    if (place != end_) {
       flush();
-      if (address % kLineBytes != 0) return 0;
-      line_ = address;
+      if (reinterpret_cast<uintptr_t>(place) % kLineBytes != 0) return place;
+      line_ = place;
     }
-    end_ = address + bytes;
-    return reinterpret_cast<intptr_t>(bytes_) - line_;
+    end_ = place + bytes;
+    return bytes_ + (place - line_);
   }
 
  private:
@@ -157,12 +156,12 @@ class SharedLine {
   /// Stores all.
   __attribute__((noinline)) void flush() {
     store_whole();
-    if (end_ > line_) __builtin_memcpy(reinterpret_cast<char*>(line_), bytes_, static_cast<size_t>(end_ - line_));
-    line_ = end_ = 0;
+    if (end_ > line_) __builtin_memcpy(line_, bytes_, static_cast<size_t>(end_ - line_));
+    line_ = end_ = nullptr;
   }
 
   alignas(64) char bytes_[3 * kLineBytes];
-  intptr_t line_ = 0, end_ = 0;  // addresses of the output
+  char *line_ = nullptr, *end_ = nullptr;  // of the output
 };
 
 /// Whether `to` begins a cache line, and so does what lies `elements` behind it.
@@ -220,7 +219,7 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
       To<Op> at[Op::write_count];
       each<0, Op::write_count>([&](auto w) { at[w] = to[w]; });
       if (__builtin_expect(Op::shares_lines && stream, 0))  // in cache the call should not be felt
-        at[0] = E::moved(to[0], shared.detour(E::place(to[0] + i), some * E::bytes(to[0])));
+        at[0] = E::moved(to[0], shared.room(const_cast<char*>(E::place(to[0] + i)), some * E::bytes(to[0]))) + -i;
       map_strip<Op, false>(from, at, mask, i, some, coefficients.at(i, some), form);
     }
     if (i == count) return;
