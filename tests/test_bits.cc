@@ -201,14 +201,14 @@ TEST_CASE("bits: outputs around the caches") {
     const IsaScope scope(isa);
     for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
       for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
-        check_whole_and_samples<float>(BNORM_F32, shape, {layout, 1, 0, false});
+        for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, {layout, offset, 0, false});
       check_whole_and_samples<float>(BNORM_F32, {1, 7, 200, 1513}, {layout, 0, 3, true});
       check_whole_and_samples<double>(BNORM_F64, {1, 6, 141, 1519}, {layout, 0, 0, true});
       check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, {layout, 3, 5, false});
-      for (const bnorm_type type : {BNORM_BF16, BNORM_F16}) {
-        check_whole_and_samples<uint16_t>(type, {1, 14, 200, 1513}, {layout, 5, 0, false});
-        check_whole_and_samples<uint16_t>(type, {1, 30, 96, 1513}, {layout, 0, 0, true});
-      }
+      for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
+        for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
+          for (const size_t offset : {0, 5})
+            check_whole_and_samples<uint16_t>(type, shape, {layout, offset, 0, offset == 0});
     }
   }
 }
