@@ -3,6 +3,7 @@
 // tail of the loops.
 #include <doctest/doctest.h>
 
+#include "grid.hh"
 #include "isas.hh"
 #include "options.hh"
 #include "problem.hh"
@@ -14,18 +15,18 @@ constexpr int64_t kMostTail = 40;  // two and a half vectors of 16
 
 /// Types, options and layouts take turns, so that each meets every tail within a few steps.
 Case fenced(int64_t channels, int64_t spatial, Placement placement, size_t turn) {
-  static constexpr bnorm_type kData[] = {BNORM_F32, BNORM_BF16, BNORM_F64};
+  static constexpr bnorm_type kData[] = {BNORM_F32, BNORM_BF16, BNORM_F64, BNORM_F16};
   static constexpr Layout kTaken[] = {Layout::kPlanar, Layout::kChannelsLast, Layout::kSlices, Layout::kPermuted,
                                       Layout::kReversed};
   Case c;
   c.shape = {1, 3, channels, spatial};
   c.placement = placement;
-  c.data = kData[turn % 3];
+  c.data = kData[turn % 4];
   c.param = turn % 7 < 2 ? BNORM_F64 : BNORM_F32;
   c.stats = turn % 2 == 0 ? BNORM_F64 : BNORM_F32;
   c.layout = kTaken[turn % 5];
-  c.activation = relu_if(turn % 4 < 2);
-  c.residual = turn % 4 == 1;
+  c.activation = relu_if(turn % 3 < 2);
+  c.residual = turn % 3 == 1;
   c.frozen = turn % 11 == 0;
   c.in_place = turn % 13 == 0;
   c.values = Values::kIntegers;
@@ -33,15 +34,18 @@ Case fenced(int64_t channels, int64_t spatial, Placement placement, size_t turn)
   return c;
 }
 
-void run_all(const Case& c) {
+/// `count` operations from the first on.
+void run(const Case& c, int first, int count) {
   const Problem problem(c);
   for (const std::string& isa : isas()) {
     INFO(isa, ' ', describe(c));
     const IsaScope scope(isa);
-    for (int operation = 0; operation < kOperations; ++operation)
+    for (int operation = first; operation < first + count; ++operation)
       problem.run(static_cast<Operation>(operation), BNORM_SERIAL);
   }
 }
+
+void run_all(const Case& c) { run(c, 0, kOperations); }
 
 void run_tails(int64_t step, size_t turns) {
   for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
@@ -61,7 +65,17 @@ TEST_CASE("memory: every type and layout against unmapped pages") {
   for (const int64_t channels : {1, 3, 15, 16, 17, 33})
     for (const int64_t spatial : {1, 4, 7, 8, 9, 17, 33})
       for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
-        for (size_t turn = 0; turn < 15; ++turn) run_all(fenced(channels, spatial, placement, turn));
+        for (size_t turn = 0; turn < 20; ++turn) run_all(fenced(channels, spatial, placement, turn));
+}
+
+// Mixed types and layouts, curves, masks, weights, groups.
+TEST_CASE("memory: the grid against unmapped pages") {
+  for (const GridCase& k : pairwise_grid())
+    for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart}) {
+      Case c = k.config;
+      c.placement = placement;
+      run(c, static_cast<int>(k.operation), 1);
+    }
 }
 
 TEST_CASE("memory: block borders against unmapped pages") {
