@@ -140,6 +140,11 @@ TEST_CASE("dlpack: types, devices and what is refused") {
   is(kDLInt, 32, BNORM_TYPE_DEFAULT);
   CHECK(std::string(error.message).find("dtype") == 0);
   is(kDLFloat, 32, BNORM_F32);
+  t.dtype.lanes = 4;
+  CHECK(set(nullptr) == BNORM_UNSUPPORTED);
+  t.dtype.lanes = 1;
+  t.device.device_type = kDLCUDAHost;
+  CHECK(set(nullptr) == BNORM_OK);
   const bnorm_desc before = d;
   t.dtype.bits = 16;
   CHECK(set(&d.y) == BNORM_INVALID_ARGUMENT);
@@ -157,6 +162,24 @@ TEST_CASE("dlpack: types, devices and what is refused") {
   t.dtype.bits = 16;
   CHECK(set(&d.y) == BNORM_OK);
   CHECK(set(&d.dx) == BNORM_INVALID_ARGUMENT);
+}
+
+TEST_CASE("dlpack: nothing given") {
+  std::vector<int64_t> shape = {0, 3};
+  DLTensor t = tensor_of(nullptr, shape, nullptr);
+  t.byte_offset = 64;
+  CHECK(bnorm_dlpack_data(&t) == nullptr);
+  bnorm_desc d = BNORM_DESC_INIT;
+  bnorm_error error = BNORM_ERROR_INIT;
+  CHECK(bnorm_desc_set_dlpack(nullptr, nullptr, &t, 1, &error) == BNORM_INVALID_ARGUMENT);
+  CHECK(std::string(error.message) == "desc = NULL: must be given");
+  CHECK(bnorm_desc_set_dlpack(&d, nullptr, nullptr, 1, &error) == BNORM_INVALID_ARGUMENT);
+  CHECK(std::string(error.message) == "tensor = NULL: must be given");
+  bnorm_error small = BNORM_ERROR_INIT;
+  small.struct_size = sizeof small - 1;
+  CHECK(bnorm_desc_set_dlpack(&d, nullptr, nullptr, 1, &small) == BNORM_INVALID_ARGUMENT);
+  CHECK(std::string(small.message).empty());
+  CHECK(bnorm_desc_set_dlpack(&d, nullptr, &t, 1, &error) == BNORM_OK);
 }
 
 }  // namespace bnorm_tests

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-/** Element type of a tensor, or BNORM_TYPE_DEFAULT if bnorm has none of its kind. */
+/** Element type of a tensor, not NULL, or BNORM_TYPE_DEFAULT if bnorm has none of its kind. */
 static inline bnorm_type bnorm_dlpack_type(const DLTensor* tensor) {
   const DLDataType type = tensor->dtype;
   if (type.lanes != 1) return BNORM_TYPE_DEFAULT;
@@ -29,8 +29,10 @@ static inline bnorm_type bnorm_dlpack_type(const DLTensor* tensor) {
   return type.bits == 64 ? BNORM_F64 : BNORM_TYPE_DEFAULT;
 }
 
-/** The first element of a tensor. */
-static inline void* bnorm_dlpack_data(const DLTensor* tensor) { return (char*)tensor->data + tensor->byte_offset; }
+/** The first element of a tensor, not NULL; NULL if it has no memory, as one of no elements may. */
+static inline void* bnorm_dlpack_data(const DLTensor* tensor) {
+  return tensor->data ? (char*)tensor->data + tensor->byte_offset : NULL;
+}
 
 /** Keeps what bnorm_desc_set_dlpack has to say. */
 static inline bnorm_status bnorm_dlpack_refuse(bnorm_error* error, bnorm_status status, const char* message) {
@@ -42,6 +44,7 @@ static inline bnorm_status bnorm_dlpack_refuse(bnorm_error* error, bnorm_status 
 }
 
 /** bnorm_desc_set_array for a tensor, and its element type.
+ *  @param desc     initialized
  *  @param strides  NULL: sets geometry, all strides and data_type; one of the six in `desc`: sets that one alone, and
  *                  the type must be the one that `desc` has for it: data_type for x and dx, for the others output_type
  *                  (which stands for data_type while it is 0)
@@ -51,8 +54,13 @@ static inline bnorm_status bnorm_dlpack_refuse(bnorm_error* error, bnorm_status 
  *                  those of bnorm_desc_set_array alone. */
 static inline bnorm_status bnorm_desc_set_dlpack(bnorm_desc* desc, bnorm_strides* strides, const DLTensor* tensor,
                                                  int32_t axis, bnorm_error* error) {
-  const bnorm_type type = bnorm_dlpack_type(tensor);
+  bnorm_type type;
   bnorm_status status;
+  if (error && error->struct_size < sizeof *error) return BNORM_INVALID_ARGUMENT;
+  if (!desc || !tensor)
+    return bnorm_dlpack_refuse(error, BNORM_INVALID_ARGUMENT,
+                               desc ? "tensor = NULL: must be given" : "desc = NULL: must be given");
+  type = bnorm_dlpack_type(tensor);
   if (tensor->device.device_type != kDLCPU && tensor->device.device_type != kDLCUDAHost)
     return bnorm_dlpack_refuse(error, BNORM_UNSUPPORTED, "device: must be kDLCPU or kDLCUDAHost");
   if (type == BNORM_TYPE_DEFAULT)

@@ -4,7 +4,7 @@
  *
  *   MPI_Comm_size(comm, &ranks);
  *   size_t count = bnorm_plan_exchange_count(plan, ranks);
- *   double* buffer = malloc(count * sizeof(double));
+ *   double* buffer = malloc(count * sizeof(double));  // on every rank, or none goes on: without one it cannot say so
  *   bnorm_exchange exchange = bnorm_mpi_exchange(&comm, buffer, count);
  *   args.exchange = &exchange;
  *   bnorm_train(plan, &args);
@@ -32,6 +32,7 @@ static inline int32_t bnorm_mpi_allgather(void* context, const double* sent, dou
 }
 
 /** The exchange of all ranks of a communicator; `ranks` is 0, which calls refuse, if MPI does not tell their number.
+ *  A rank whose exchange is refused sends nothing, so the others wait: to be checked before the first call.
  *  @param comm    must outlive the exchange; best one of bnorm's own (MPI_Comm_dup)
  *  @param buffer  `count` doubles, at least bnorm_plan_exchange_count of the plan; used by one call at a time */
 static inline bnorm_exchange bnorm_mpi_exchange(MPI_Comm* comm, double* buffer, size_t count) {
