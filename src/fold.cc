@@ -77,8 +77,8 @@ class Folded {
   Channel channel(int64_t c) const {
     const ElementType param = plan_.param_type, stats = element_type(plan_.desc.stats_type);
     const double mean = call_.mean ? load(call_.mean, stats, c) : load(call_.running_mean, param, c);
-    const double inv_std = call_.mean ? load(call_.inv_std, stats, c)
-                                      : inverse_deviation(load(call_.running_var, param, c), plan_.desc.epsilon);
+    const double inv_std =
+        call_.mean ? load(call_.inv_std, stats, c) : inverse_std(load(call_.running_var, param, c), plan_.desc.epsilon);
     double scale, shift;
     load_affine(plan_, call_, 0, c, 1, nullptr, nullptr, &scale, &shift);
     const double gain = scale * inv_std;

@@ -30,7 +30,7 @@ void renorm_corrections(const Plan& plan, const Call& call, double count, int64_
   load_params(plan, call.running_var, at, channels, 0, r);
   load_params(plan, call.running_mean, at, channels, 0, d);
   for (int64_t i = 0; i < channels; ++i) {
-    const double inverse = inverse_deviation(r[i], desc.epsilon), deviation = inv_std[i] == 0 ? 0 : 1 / inv_std[i];
+    const double inverse = inverse_std(r[i], desc.epsilon), deviation = inv_std[i] == 0 ? 0 : 1 / inv_std[i];
     r[i] = count == 0 ? 1 : rounded(clipped(deviation * inverse, 1 / call.renorm_r_max, call.renorm_r_max));
     d[i] = count == 0 ? 0 : rounded(clipped((mean[i] - d[i]) * inverse, -call.renorm_d_max, call.renorm_d_max));
   }

@@ -8,7 +8,7 @@
 namespace bnorm {
 
 /// 1 / sqrt(var + epsilon), root and quotient each rounded; 0 where the sum is 0.
-inline double inverse_deviation(double var, double epsilon) {
+inline double inverse_std(double var, double epsilon) {
   const double sum = var + epsilon;
   return sum == 0 ? 0 : 1 / std::sqrt(sum);
 }

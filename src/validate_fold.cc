@@ -54,7 +54,10 @@ bnorm_status check_fold(const bnorm_plan* handle, const bnorm_fold_args* args, C
   const bnorm_fold_args& a = *args;
   BNORM_CHECK(check_layer(plan, a, call->report));
   bnorm_strides strides = {0, a.output_stride, a.input_stride, a.tap_stride};
-  if (strides.n == 0 && strides.c == 0 && strides.s == 0) strides = {0, a.inputs * a.taps, a.taps, 1};
+  if (strides.n == 0 && strides.c == 0 && strides.s == 0) {
+    const int64_t taps = std::max<int64_t>(a.taps, 1);
+    strides = {0, std::max<int64_t>(a.inputs, 1) * taps, taps, 1};
+  }
   *layer = {a.order,
             element_type(a.weight_type),
             element_type(a.bias_type),
@@ -71,11 +74,13 @@ bnorm_status check_fold(const bnorm_plan* handle, const bnorm_fold_args* args, C
             a.digits_lost};
   const std::array<int64_t, 4> sizes = {1, a.outputs, a.inputs, a.taps};
   const Extent extent = extent_of(strides, sizes);
-  if (!extent.addressable || !extent.injective)
-    return call->report.say(BNORM_INVALID_ARGUMENT,
-                            "weight strides = (%" PRId64 ", %" PRId64 ", %" PRId64
-                            "): folded_weight may not overlap itself; each stride must cover those below it",
-                            strides.n, strides.c, strides.s);
+  const bool empty = a.outputs == 0 || a.inputs == 0 || a.taps == 0;
+  if (!extent.addressable || !(extent.injective || empty))
+    return call->report.say(BNORM_INVALID_ARGUMENT, "weight strides = (%" PRId64 ", %" PRId64 ", %" PRId64 "): %s",
+                            strides.n, strides.c, strides.s,
+                            extent.addressable
+                                ? "folded_weight may not overlap itself; each stride must cover those below it"
+                                : "must span less than 2^58 elements");
   Arrays arrays(plan, *call, sizes);
   const int64_t weight_bytes = bytes_of(layer->weight_type), bias_bytes = bytes_of(layer->bias_type);
   const auto weight = [&](const char* name, const void* pointer, bool writes) {

@@ -228,6 +228,25 @@ TEST_CASE("allocation: none in a call that has a workspace, one in a call that h
       }
 }
 
+TEST_CASE("allocation: none in a fold") {
+  constexpr size_t outputs = 40, inputs = 30;
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = outputs;
+  const PlanPointer plan = make_plan(d);
+  const std::vector<float> weight(outputs * inputs, 0.5f), mean(outputs, 1.0f), var(outputs, 2.0f);
+  std::vector<float> folded_weight(weight.size()), folded_bias(outputs);
+  bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+  a.outputs = outputs;
+  a.inputs = inputs;
+  a.weight = weight.data();
+  a.folded_weight = folded_weight.data();
+  a.folded_bias = folded_bias.data();
+  a.running_mean = mean.data();
+  a.running_var = var.data();
+  CHECK(count([&] { return bnorm_fold(plan.get(), &a); }) == 0);
+  CHECK(folded_bias[0] != 0);
+}
+
 TEST_CASE("allocation: the counter sees malloc and operator new of every kind") {
   const auto counts_one = [](auto allocate, auto release) {
     void* p = nullptr;

@@ -237,6 +237,28 @@ TEST_CASE("fold: from running statistics, without bias and parameters") {
   CHECK(bias[1] == 0);
 }
 
+TEST_CASE("fold: a layer without inputs or taps keeps its bias") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = 2;
+  d.epsilon = 0;
+  const PlanPointer plan = make_plan(d);
+  const float given[] = {2, 3}, mean[] = {1, 8}, var[] = {4, 1};
+  for (const bool taps : {false, true}) {
+    float bias[2] = {};
+    bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+    a.outputs = 2;
+    a.inputs = taps ? 2 : 0;
+    a.taps = taps ? 0 : 2;
+    a.bias = given;
+    a.folded_bias = bias;
+    a.running_mean = mean;
+    a.running_var = var;
+    CHECK(bnorm_fold(plan.get(), &a) == BNORM_OK);
+    CHECK(bias[0] == 0.5F);
+    CHECK(bias[1] == -5);
+  }
+}
+
 TEST_CASE("fold: refusals") {
   bnorm_desc d = BNORM_DESC_INIT;
   d.channels = 2;
@@ -276,6 +298,7 @@ TEST_CASE("fold: refusals") {
   invalid([](Args& a) { a.order = BNORM_LAYER_LAST, a.layer_groups = 2, a.inputs = 1, a.outputs = 3; },
           {"layer_groups = 2", "outputs = 3"});
   invalid([](Args& a) { a.output_stride = 1, a.input_stride = 1; }, {"weight strides = (1, 1, 0)"});
+  invalid([](Args& a) { a.output_stride = INT64_C(1) << 60, a.input_stride = 1; }, {"weight strides", "2^58"});
   invalid([](Args& a) { a.most_digits_lost = -1; }, {"most_digits_lost = -1"});
   invalid([](Args& a) { a.most_digits_lost = std::nan(""); }, {"most_digits_lost = nan"});
   invalid([](Args& a) { a.weight = nullptr; }, {"weight = NULL"});
