@@ -63,7 +63,9 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
-      : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
+      : has_residual_(d.residual_added != 0),
+        weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
+        fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
       fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
@@ -72,7 +74,10 @@ class Chooser {
   /// The best family that suits all the given tensors.
   Family family(std::initializer_list<Tensor> tensors) const { return best(tensors, ~0u); }
   /// The one of all passes with a mask, whose bits lie as its lanes do.
-  Family masked() const { return best({kX, kY, kResidual, kDx, kDy, kDresidual}, weighted_ & ~(1u << kColumnsNarrow)); }
+  Family masked() const {
+    const unsigned fits = weighted_ & ~(1u << kColumnsNarrow);
+    return has_residual_ ? best({kX, kY, kResidual, kDx, kDy, kDresidual}, fits) : best({kX, kY, kDx, kDy}, fits);
+  }
   /// The best of those that have kernels for weights, where there are any.
   Family weighted(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
 
@@ -84,6 +89,7 @@ class Chooser {
     return kScattered;
   }
 
+  bool has_residual_;
   unsigned weighted_;
   unsigned fits_[kTensors];
 };

@@ -278,6 +278,22 @@ TEST_CASE("mask: behind a residual, what y was clipped to has no gradient, thoug
   }
 }
 
+TEST_CASE("mask: the strides of tensors that a plan does not have don't matter") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 2;
+  d.channels = 64;
+  d.spatial = 100;
+  d.activation = BNORM_RELU;
+  d.from_mask = 1;
+  d.x = d.y = d.dx = d.dy = {12800, 6400, 1, 64};
+  char text[2000];
+  bnorm_plan_describe(make_plan(d).get(), text, sizeof text);
+  CHECK(std::string(text).find("scattered") == std::string::npos);
+  d.residual_added = 1;
+  bnorm_plan_describe(make_plan(d).get(), text, sizeof text);
+  CHECK(std::string(text).find("scattered") != std::string::npos);
+}
+
 TEST_CASE("mask: refused where it is missing, not taken, or lies in another array") {
   bnorm_desc d = BNORM_DESC_INIT;
   d.batch = 2;
