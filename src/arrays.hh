@@ -88,7 +88,7 @@ class Arrays {
   }
 
   struct List {
-    Region region[15];  // backward has fifteen inputs, no call more outputs
+    Region region[15];  // no call takes more at once: of backward's inputs its descriptor rules some out
     Region* end = region;
   };
 

@@ -14,9 +14,9 @@ namespace bnorm {
 namespace {
 
 bnorm_status failed(Call& call) {
-  return call.report.say(
-      BNORM_EXECUTION_FAILED,
-      "executor.parallel_for: must run each task exactly once and return 0; outputs are unspecified");
+  return call.report.say(BNORM_EXECUTION_FAILED, "%s; outputs are unspecified",
+                         call.executor ? "executor.parallel_for: must run each task exactly once and return 0"
+                                       : "executor = NULL: oneTBB could not run the tasks");
 }
 
 // -------------------------------------------------------------------------------------- kernel choices --
@@ -147,7 +147,7 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
   const bool needs_sums = call.dscale || call.dshift || (!run.desc().frozen && call.tensor[kDx]);
   prepare_backward(run);
   const auto finish = [&](int64_t g, int64_t c0, int64_t c1) {
-    if (!needs_sums) return;
+    if (!needs_sums) return prepare_gradient(run, g, c0, c1, 0, nullptr, nullptr);  // read even where dx is not wanted
     merge_blocks(run, PartialKind::kSums, g, c0, c1);
     const int64_t at = g * run.group_stride() + c0;
     prepare_gradient(run, g, c0, c1, run.count(g), run.w.first + at, run.w.second + at);

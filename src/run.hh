@@ -82,7 +82,7 @@ struct Run {
   int64_t group_stride() const { return std::max<int64_t>(blocks(), 1) * channels(); }
   void coefficients_at(int64_t g, int64_t c, void** to) const {
     for (int k = 0; k < kCoefficients; ++k)
-      to[k] = static_cast<char*>(w.coefficient[k]) + (g * channels() + c) * plan.arithmetic_bytes();
+      to[k] = const_cast<void*>(advance(w.coefficient[k], g * channels() + c, plan.arithmetic_bytes()));
   }
 
   /// The piece's channels; neither blocks nor positions yet.

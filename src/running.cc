@@ -64,21 +64,24 @@ class Update {
  public:
   Update(const Plan& plan, Call& call) : plan_(plan), call_(call) {}
 
-  /// Channels [c, c + channels) of a group, whose running statistics begin at `at`.
-  void enter(const Entries& e, int64_t at, int64_t c, int64_t channels) {
+  /// Channels [c, c + channels) of group g, whose running statistics begin at `at`.
+  void enter(const Entries& e, int64_t g, int64_t at, int64_t c, int64_t channels) {
     if (!plan_.desc.guard) return blend(e, 0, at, channels);
     for (int64_t i = 0; i < channels; ++i)
       if (is_finite(plan_, e.mean[i], e.m2[i] / e.divisor))
         blend(e, i, at + i, 1);
-      else if (held_back_++ == 0)
+      else if (held_back_++ == 0) {
+        first_group_ = plan_.desc.channel_block ? 0 : g;
         first_held_ = (plan_.desc.channel_block ? at : c) + i;
+      }
   }
   bnorm_status status() {
     if (held_back_ == 0) return BNORM_OK;
     return call_.report.say(BNORM_NONFINITE,
-                            "guard: batch statistics of %lld channels are not finite (first: channel %lld); their "
-                            "running statistics were kept",
-                            static_cast<long long>(held_back_), static_cast<long long>(first_held_));
+                            "guard: %lld batch statistics of a channel are not finite (first: group %lld, channel "
+                            "%lld); the running ones were kept",
+                            static_cast<long long>(held_back_), static_cast<long long>(first_group_),
+                            static_cast<long long>(first_held_));
   }
 
  private:
@@ -95,7 +98,7 @@ class Update {
 
   const Plan& plan_;
   Call& call_;
-  int64_t held_back_ = 0, first_held_ = 0;
+  int64_t held_back_ = 0, first_group_ = 0, first_held_ = 0;
 };
 
 }  // namespace
@@ -108,13 +111,13 @@ bnorm_status update_running(const Plan& plan, Call& call, const GroupMoments& mo
     for (int64_t c = 0; c < d.channels; c += kChannelRun) {
       const int64_t channels = std::min(kChannelRun, d.channels - c);
       Average average;
-      if (average.take(plan, moments, c, channels)) update.enter({average.mean, average.var, 1}, c, c, channels);
+      if (average.take(plan, moments, c, channels)) update.enter({average.mean, average.var, 1}, 0, c, c, channels);
     }
     return update.status();
   }
   const int64_t stride = d.running_mode == BNORM_RUNNING_PER_GROUP ? d.channels : 0;
   for (int64_t g = 0; g < d.groups; ++g)
-    if (moments.count_of(g) > 0) update.enter(entries_of(plan, moments, g, 0), g * stride, 0, d.channels);
+    if (moments.count_of(g) > 0) update.enter(entries_of(plan, moments, g, 0), g, g * stride, 0, d.channels);
   return update.status();
 }
 

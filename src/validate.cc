@@ -259,12 +259,13 @@ bnorm_status check_backward(const bnorm_plan* handle, const bnorm_backward_args*
   const bool needs_x = x_tells || args->dscale || (args->dx && !d.frozen) || sums_only || args->exchange;
   const bool reads_x = needs_x && !d.from_output, reads_y = derivative == kOfY || (needs_x && d.from_output);
   const auto output = sums_only ? Arrays::kAbsent : Arrays::kOptional;
-  BNORM_CHECK(arrays.tensor(kX, args->x, reads_x ? Arrays::kRequired : Arrays::kOptional, false));
-  if (!reads_x) call->tensor[kX] = nullptr;  // kernels then take dy in its place: no traffic, and sums nobody asked for
-  const auto required_for = [&](Derivative from) { return derivative == from ? Arrays::kRequired : Arrays::kOptional; };
-  BNORM_CHECK(arrays.tensor(kY, args->y, reads_y ? Arrays::kRequired : Arrays::kOptional, false));
-  if (!reads_y) call->tensor[kY] = nullptr;
-  BNORM_CHECK(arrays.tensor(kResidual, args->residual, required_for(kOfXPlus), false));
+  // What is not read counts as not given. Kernels take dy for x then: no traffic, and sums nobody asked for.
+  const auto input = [&](Tensor t, const void* given, bool reads) {
+    return arrays.tensor(t, reads ? given : nullptr, reads ? Arrays::kRequired : Arrays::kOptional, false);
+  };
+  BNORM_CHECK(input(kX, args->x, reads_x));
+  BNORM_CHECK(input(kY, args->y, reads_y));
+  BNORM_CHECK(input(kResidual, args->residual, derivative == kOfXPlus));
   BNORM_CHECK(arrays.tensor(kDy, args->dy, Arrays::kRequired, false));
   BNORM_CHECK(arrays.tensor(kDx, args->dx, output, true));
   BNORM_CHECK(arrays.tensor(kDresidual, args->dresidual, d.residual_added ? output : Arrays::kAbsent, true));

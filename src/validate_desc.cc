@@ -126,7 +126,8 @@ constexpr bool kWrites[kTensors] = {false, true, false, true, false, true};
 bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, const Extent& e, Report& report) {
   const bool empty = d.groups == 0 || d.batch == 0 || d.channels == 0 || d.spatial == 0;
   if (e.addressable && (e.injective || empty || !kWrites[tensor])) return BNORM_OK;
-  const bnorm_strides& t = strides_of(d, tensor);
+  bnorm_strides t = strides_of(d, tensor);
+  if (d.channel_block != 0) t = {0, t.n, t.g, t.s};  // as they were given: groups are blocks now
   return report.say(BNORM_INVALID_ARGUMENT, "%s strides = (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "): %s",
                     kTensorNames[tensor], t.g, t.n, t.c, t.s,
                     e.addressable

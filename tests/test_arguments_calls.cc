@@ -294,6 +294,29 @@ TEST_CASE("arguments: every rule of bnorm_backward and bnorm_backward_apply") {
                {"sums", "NULL", [](Calls& c) { return bnorm_backward_apply(c.plan.get(), &c.backward, nullptr); }}});
 }
 
+TEST_CASE("arguments: what backward does not read counts as not given") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 2;
+  d.channels = 3;
+  d.spatial = 5;
+  d.frozen = 1;
+  REQUIRE(bnorm_desc_set_layout(&d, BNORM_CHANNELS_LAST) == BNORM_OK);
+  d.dx = {0, 15, 5, 1};
+  const float dy[30] = {2}, running[3] = {1, 1, 1};
+  float dx[30];
+  bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
+  a.x = a.y = a.residual = dx;  // of other strides than dx
+  a.dy = dy;
+  a.running_mean = a.running_var = running;
+  a.dx = dx;
+  CHECK(bnorm_backward(make_plan(d).get(), &a) == BNORM_OK);
+  CHECK(dx[0] > 1.99F);
+  CHECK(dx[1] == 0);
+  float dscale[3];
+  a.dscale = dscale;  // which needs x
+  check_refusal(bnorm_backward(make_plan(d).get(), &a), BNORM_INVALID_ARGUMENT, nullptr, {"dx", "overlaps x"});
+}
+
 TEST_CASE("arguments: every rule of the parts") {
   std::vector<Rule> rules;
   add_call_rules(rules, &Calls::moments, &Calls::run_moments);

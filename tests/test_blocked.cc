@@ -193,6 +193,11 @@ TEST_CASE("blocked: its rules") {
   CHECK(bnorm_plan_partials_count(make_plan(d).get()) == 2 + 2 * 32);
   d.channels = 0;
   make_plan(d);
+  d.channels = 32;
+  d.batch = 2;
+  d.spatial = 4;
+  d.y = {0, 128, 64, 8};  // of a sample, a block, a position of 16 channels
+  refused(BNORM_INVALID_ARGUMENT, {"y strides = (0, 128, 64, 8)", "overlap"});
 }
 
 TEST_CASE("blocked: the guard names the channel") {
@@ -207,7 +212,7 @@ TEST_CASE("blocked: the guard names the channel") {
   bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
   t.x = x.data();
   t.y = y.data();
-  check_refusal(bnorm_train(make_plan(d).get(), &t), BNORM_NONFINITE, nullptr, {"1 channels", "channel 21"});
+  check_refusal(bnorm_train(make_plan(d).get(), &t), BNORM_NONFINITE, nullptr, {"guard: 1 ", "group 0, channel 21"});
 }
 
 }  // namespace bnorm_tests

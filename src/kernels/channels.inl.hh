@@ -152,7 +152,7 @@ static void blend(double factor, const double* entry, double divisor, void* runn
   });
 }
 
-/// Center, gain and offset in `Wide`, each rounded once to A; inv_std_of(spread[i]) is the inverse deviation.
+/// Center, gain and offset in `Wide`, each rounded once to A; inv_std_of(spread[i]) is inv_std.
 template <class Wide, class M, class InvStdOf, class W, class A>
 static inline void make_coefficients(const M* __restrict mean, const M* __restrict spread, InvStdOf inv_std_of,
                                      const W* __restrict scale, const W* __restrict shift, A* __restrict center,

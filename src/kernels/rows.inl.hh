@@ -34,13 +34,13 @@ struct Cursor {
     });
   }
 
-  /// By `times` samples, channels or positions.
-  void advance(const Tile& t, int64_t View::*stride, int64_t times = 1) {
-    each<0, Op::read_count>([&](auto r) { from[r] += t.tensor[Op::reads[r]].*stride * times; });
+  /// To the next channel.
+  void advance(const Tile& t) {
+    each<0, Op::read_count>([&](auto r) { from[r] += t.tensor[Op::reads[r]].c; });
     each<0, Op::write_count>([&](auto w) {
-      if (to[w]) to[w] += t.tensor[Op::writes[w]].*stride * times;
+      if (to[w]) to[w] += t.tensor[Op::writes[w]].c;
     });
-    if (Op::has_mask && mask) mask += (t.tensor[kMask].*stride * times) >> 3;
+    if (Op::has_mask && mask) mask += t.tensor[kMask].c >> 3;
   }
   void advance(int64_t elements) {
     each<0, Op::read_count>([&](auto r) { from[r] += elements; });

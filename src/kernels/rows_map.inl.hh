@@ -258,7 +258,7 @@ BNORM_FLAT void map_rows(const Tile& t) {
   SharedLine shared;
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
-    for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t, &View::c)) {
+    for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t)) {
       SameCoefficients<Op> k = {broadcast_coefficients<Op>(arrays, c)};
       map_run<Op>(run.from, run.to, run.mask, s1 - s0, path, shared, k, form);
     }

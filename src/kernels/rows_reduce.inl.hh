@@ -218,7 +218,7 @@ static void reduce_rows(const Tile& t) {
       const Segment head(o, n, strip, last);
       Cursor<Op> run(t, n, c, head.s);
       ahead.go_to(n);
-      for (int64_t j = 0; j < channels; ++j, run.advance(t, &View::c)) {
+      for (int64_t j = 0; j < channels; ++j, run.advance(t)) {
         const auto k = broadcast_coefficients<Op>(arrays, c + j);
         Cursor<Op> at_part = run;
         for (Segment part = head;; part = Segment(o, n, part.end, last)) {

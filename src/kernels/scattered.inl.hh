@@ -111,7 +111,7 @@ static void map_scattered(const Tile& t) {
       const auto at = [&](const View& v, int64_t i) {
         return E::at(v, (begin + i) / spatial, c, (begin + i) % spatial);
       };
-      const bool masks = Op::has_mask && t.tensor[kMask].data;
+      const bool masks = Op::has_mask && t.tensor[kMask].data, makes_mask = Op::writes[0] == kY;
       const auto bit_at = [&](int64_t i) {
         return MaskBit(t.tensor[kMask], (begin + i) / spatial, c, (begin + i) % spatial);
       };
@@ -119,11 +119,11 @@ static void map_scattered(const Tile& t) {
       char mask[2];
       for (int64_t i = 0; i < count; ++i) {
         for (int r = 0; r < reads; ++r) in[r][i] = E::get(at(t.tensor[Op::reads[r]], i));
-        if (masks) bits |= bit_at(i).get() << i;
+        if (masks && !makes_mask) bits |= bit_at(i).get() << i;
       }
       store_bits(mask, bits);
       map_strip<Op, true>(from, to, masks ? mask : nullptr, 0, kStrip, k, form);
-      for (int64_t i = 0; masks && Op::writes[0] == kY && i < count; ++i) bit_at(i).put(load_bits(mask) >> i);
+      for (int64_t i = 0; masks && makes_mask && i < count; ++i) bit_at(i).put(load_bits(mask) >> i);
       for (int w = 0; w < writes; ++w)
         for (int64_t i = 0; t.tensor[Op::writes[w]].data && i < count; ++i)
           E::put(at(t.tensor[Op::writes[w]], i), out[w][i]);
