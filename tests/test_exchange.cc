@@ -68,47 +68,70 @@ class Ranks {
 
 constexpr int64_t kGroups = 2, kChannels = 5, kSpatial = 16;
 
-/// A joined batch [G][N][C][S] and what is made of it; a rank's part are some samples of every group.
+/// What a call is besides a step with ReLU.
+enum class Kind { kPlain, kFromOutput, kFromMask, kRenorm, kFrozen, kBlocked };
+
+/// A joined batch [G][N][C][S] and what is made of it; a rank's part are some samples of every group. kBlocked: blocks
+/// of channels, [N][C / 8][S][8].
 struct Batch {
   int64_t samples;
   bnorm_layout layout;
+  Kind kind;
+  int64_t groups, channels;
   std::vector<float> x, dy, y, dx;
   std::vector<float> scale, shift, weights;  // weights: of reliability, or none
 
-  Batch(int64_t n, bnorm_layout l, bool weighted = false) : samples(n), layout(l) {
+  Batch(int64_t n, bnorm_layout l, bool weighted = false, Kind k = Kind::kPlain)
+      : samples(n),
+        layout(l),
+        kind(k),
+        groups(k == Kind::kBlocked ? 1 : kGroups),
+        channels(k == Kind::kBlocked ? 16 : kChannels) {
     Random random(7);
-    for (int64_t i = 0; weighted && i < kGroups * n * kSpatial; ++i)
+    for (int64_t i = 0; weighted && i < groups * n * kSpatial; ++i)
       weights.push_back(static_cast<float>(random.below(4)) * 0.3F);
     x = normals<float>(random, elements(), 3);
     dy = normals<float>(random, elements());
-    scale = normals<float>(random, kChannels, 1);
-    shift = normals<float>(random, kChannels);
+    scale = normals<float>(random, channels, 1);
+    shift = normals<float>(random, channels);
     y.resize(x.size());
     dx.resize(x.size());
   }
-  int64_t elements() const { return kGroups * samples * kChannels * kSpatial; }
+  int64_t elements() const { return groups * offset(samples); }
+  int64_t offset(int64_t sample) const { return sample * channels * kSpatial; }
 
   PlanPointer plan(const bnorm_allocator* allocator = nullptr) const {
     bnorm_desc d = BNORM_DESC_INIT;
-    d.groups = kGroups;
+    d.groups = groups;
     d.batch = samples;
-    d.channels = kChannels;
+    d.channels = channels;
     d.spatial = kSpatial;
-    d.activation = BNORM_RELU;
+    d.activation = kind == Kind::kFromOutput ? BNORM_LEAKY_RELU : BNORM_RELU;
     d.running_mode = BNORM_RUNNING_SEQUENTIAL;
     d.allocator = allocator;
     d.weighting = weights.empty() ? BNORM_UNWEIGHTED : BNORM_RELIABILITY_WEIGHTS;
-    REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+    d.from_output = kind == Kind::kFromOutput;
+    d.from_mask = kind == Kind::kFromMask;
+    d.renorm = kind == Kind::kRenorm;
+    d.frozen = kind == Kind::kFrozen;
+    if (kind == Kind::kBlocked)
+      d.channel_block = 8;
+    else
+      REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
     return make_plan(d);
   }
 };
 
 /// What a rank gets besides its part of y and dx.
 struct Shared {
-  std::vector<double> mean = std::vector<double>(kGroups * kChannels), inv_std = mean;
-  std::vector<float> running_mean = std::vector<float>(kChannels, 0.5F), running_var = running_mean;
-  std::vector<float> dscale = running_mean, dshift = running_mean;
+  std::vector<double> mean, inv_std, renorm_r, renorm_d;
+  std::vector<float> running_mean, running_var, dscale, dshift;
 
+  explicit Shared(const Batch& b)
+      : mean(static_cast<size_t>(b.groups * b.channels)), running_mean(static_cast<size_t>(b.channels), 0.5F) {
+    inv_std = renorm_r = renorm_d = mean;
+    running_var = dscale = dshift = running_mean;
+  }
   bool operator==(const Shared&) const = default;
 };
 
@@ -119,7 +142,9 @@ struct Statuses {
 /// Samples [begin, end) of every group of the batch.
 Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin, int64_t end, Shared& out,
                                  const bnorm_exchange* exchange) {
-  const int64_t offset = begin * kChannels * kSpatial;
+  const int64_t offset = b.offset(begin);
+  const bool renorm = b.kind == Kind::kRenorm, frozen = b.kind == Kind::kFrozen;
+  std::vector<unsigned char> mask(bnorm_plan_mask_size(plan));
   bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
   t.batch = end - begin;
   t.x = b.x.data() + offset;
@@ -133,16 +158,26 @@ Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin
   t.executor = BNORM_SERIAL;
   t.exchange = exchange;
   if (!b.weights.empty() && end > begin) t.weights = b.weights.data() + begin * kSpatial;
+  if (renorm) {
+    t.renorm_r = out.renorm_r.data();
+    t.renorm_d = out.renorm_d.data();
+    t.renorm_r_max = t.renorm_d_max = 2;
+  }
+  if (!mask.empty()) t.mask = mask.data();
   Statuses s;
   s.train = bnorm_train(plan, &t);
   bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
   a.batch = t.batch;
   a.x = t.x;
+  a.y = t.y;
   a.dy = b.dy.data() + offset;
   a.scale = t.scale;
   a.shift = t.shift;
-  a.mean = out.mean.data();
-  a.inv_std = out.inv_std.data();
+  (frozen ? a.running_mean : a.mean) = frozen ? t.running_mean : t.mean;
+  (frozen ? a.running_var : a.inv_std) = frozen ? t.running_var : t.inv_std;
+  a.renorm_r = t.renorm_r;
+  a.renorm_d = t.renorm_d;
+  a.mask = t.mask;
   a.dx = b.dx.data() + offset;
   a.dscale = out.dscale.data();
   a.dshift = out.dshift.data();
@@ -157,7 +192,7 @@ Statuses train_and_differentiate(const bnorm_plan* plan, Batch& b, int64_t begin
 std::vector<Shared> run_ranks(Batch& batch, const std::vector<int64_t>& border) {
   const PlanPointer plan = batch.plan();
   const int ranks = static_cast<int>(border.size()) - 1;
-  std::vector<Shared> shared(static_cast<size_t>(ranks));
+  std::vector<Shared> shared(static_cast<size_t>(ranks), Shared(batch));
   std::vector<Statuses> statuses(shared.size());
   Ranks(ranks).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
     statuses[r] = train_and_differentiate(plan.get(), batch, border[r], border[r + 1], shared[r], exchange);
@@ -177,19 +212,37 @@ double farthest(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
+namespace {
+
+/// Ranks with whole blocks give the bits of one process.
+void check_bits(int64_t ranks, bnorm_layout layout, bool weighted, Kind kind) {
+  const int64_t part = 64, rest = 17;  // 64 samples of 16 positions are a block
+  Batch one((ranks - 1) * part + rest, layout, weighted, kind), many = one;
+  Shared expected(one);
+  const Statuses s = train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
+  REQUIRE(s.train == BNORM_OK);
+  REQUIRE(s.backward == BNORM_OK);
+  std::vector<int64_t> border = {0};
+  for (int64_t r = 1; r < ranks; ++r) border.push_back(r * part);
+  border.push_back(one.samples);
+  for (const Shared& shared : run_ranks(many, border)) CHECK(shared == expected);
+  CHECK(many.y == one.y);
+  CHECK(many.dx == one.dx);
+}
+
+}  // namespace
+
 TEST_CASE("exchange: ranks with whole blocks give the bits of one process") {
   for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST})
-    for (const int64_t ranks : {1, 2, 3, 4, 8}) {
-      const int64_t part = 64, rest = 17;  // 64 samples of 16 positions are a block
-      Batch one((ranks - 1) * part + rest, layout, ranks % 2 == 0), many = one;
-      Shared expected;
-      train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
-      std::vector<int64_t> border = {0};
-      for (int64_t r = 1; r < ranks; ++r) border.push_back(r * part);
-      border.push_back(one.samples);
-      for (const Shared& shared : run_ranks(many, border)) CHECK(shared == expected);
-      CHECK(many.y == one.y);
-      CHECK(many.dx == one.dx);
+    for (const int64_t ranks : {1, 2, 3, 4, 8}) check_bits(ranks, layout, ranks % 2 == 0, Kind::kPlain);
+}
+
+TEST_CASE("exchange: the same from outputs, masks, renormalized, frozen and in blocks of channels") {
+  for (const Kind kind : {Kind::kFromOutput, Kind::kFromMask, Kind::kRenorm, Kind::kFrozen, Kind::kBlocked})
+    for (const bool weighted : {false, true}) {
+      CAPTURE(static_cast<int>(kind));
+      check_bits(3, BNORM_PLANAR, weighted, kind);
+      if (kind != Kind::kBlocked) check_bits(2, BNORM_CHANNELS_LAST, weighted, kind);
     }
 }
 
@@ -198,7 +251,7 @@ TEST_CASE("exchange: unequal and empty parts give the joined batch, the same on 
       {0, 0, 30}, {0, 1, 30}, {0, 13, 13, 30}, {0, 5, 6, 29, 30}, {0, 0, 3, 10, 11, 11, 20, 30, 30}};
   for (const std::vector<int64_t>& border : borders) {
     Batch one(30, BNORM_PLANAR, border.size() % 2 == 1), many = one;
-    Shared expected;
+    Shared expected(one);
     train_and_differentiate(one.plan().get(), one, 0, one.samples, expected, nullptr);
     const std::vector<Shared> shared = run_ranks(many, border);
     for (const Shared& s : shared) CHECK(s == shared.front());
@@ -232,16 +285,33 @@ void* allocate_once(void* context, size_t bytes) {
 }
 void release(void*, void* pointer, size_t) { std::free(pointer); }
 
-enum class Fault { kReserved, kError, kTail, kOverlap, kNegativeFactor, kExecutor, kMemory };
+enum class Fault { kNone, kReserved, kError, kTail, kOverlap, kNegativeFactor, kExecutor, kMemory };
 
-/// One rank of three goes wrong: it learns why, the others learn that, and nobody has written anything.
+/// Calls call(args) after `fault` has got into them.
+template <class Args, class Call>
+bnorm_status call_with(Fault fault, Args args, const bnorm_executor* broken, Call call) {
+  bnorm_error small = BNORM_ERROR_INIT;
+  small.struct_size = 8;
+  if (fault == Fault::kReserved) args.reserved = 1;
+  if (fault == Fault::kError) args.error = &small;
+  if (fault == Fault::kExecutor) args.executor = broken;
+  struct {
+    Args args;
+    int64_t more;
+  } later = {args, 1};
+  if (fault == Fault::kTail) later.args.struct_size = sizeof later;
+  return call(later.args);
+}
+
+/// One rank of three goes wrong in training, and in backward of what was given: it learns why, the others learn that,
+/// and nobody has written anything.
 void check_fault(Fault fault, bnorm_status own) {
   Batch batch(6000, BNORM_PLANAR);  // large enough for an executor
   const std::vector<float> before = batch.y;
   const PlanPointer plan = batch.plan();
-  std::vector<bnorm_status> statuses(3);
-  std::vector<std::string> messages(3);
-  std::vector<Shared> shared(3);
+  std::vector<bnorm_status> statuses(6);
+  std::vector<std::string> messages(6);
+  std::vector<Shared> shared(3, Shared(batch));
   bnorm_executor broken = BNORM_EXECUTOR_INIT;
   broken.concurrency = 2;
   broken.parallel_for = broken_loop;
@@ -252,7 +322,9 @@ void check_fault(Fault fault, bnorm_status own) {
   scarce.release = release;
   const PlanPointer starved = batch.plan(&scarce);
   Ranks(3).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
-    const auto offset = static_cast<int64_t>(r) * 2000 * kChannels * kSpatial;
+    const int64_t offset = batch.offset(static_cast<int64_t>(r) * 2000);
+    const Fault mine = r == 1 ? fault : Fault::kNone;
+    const bnorm_plan* const own_plan = mine == Fault::kMemory ? starved.get() : plan.get();
     bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
     t.batch = 2000;
     t.x = batch.x.data() + offset;
@@ -262,28 +334,37 @@ void check_fault(Fault fault, bnorm_status own) {
     t.running_mean = shared[r].running_mean.data();
     t.executor = BNORM_SERIAL;
     t.exchange = exchange;
-    bnorm_error small = BNORM_ERROR_INIT;
-    small.struct_size = 8;
-    if (r == 1 && fault == Fault::kReserved) t.reserved = 1;
-    if (r == 1 && fault == Fault::kError) t.error = &small;
-    if (r == 1 && fault == Fault::kOverlap) t.mean = batch.y.data() + offset;
-    if (r == 1 && fault == Fault::kNegativeFactor) t.average_factor = -0.5;
-    if (r == 1 && fault == Fault::kExecutor) t.executor = &broken;
-    struct {
-      bnorm_train_args args;
-      int64_t more;
-    } later = {t, 1};
-    if (r == 1 && fault == Fault::kTail) later.args.struct_size = sizeof later;
-    statuses[r] = bnorm_train(r == 1 && fault == Fault::kMemory ? starved.get() : plan.get(), &later.args);
+    bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+    b.batch = t.batch;
+    b.x = t.x;
+    b.dy = batch.dy.data() + offset;
+    b.mean = t.mean;
+    b.inv_std = t.inv_std;
+    b.dx = batch.dx.data() + offset;
+    b.dscale = shared[r].dscale.data();
+    b.executor = BNORM_SERIAL;
+    b.exchange = exchange;
+    if (mine == Fault::kOverlap) {
+      t.mean = t.y;
+      b.dscale = b.dx;
+    }
+    if (mine == Fault::kNegativeFactor) t.average_factor = -0.5;
+    statuses[r] = call_with(mine, t, &broken, [&](const auto& args) { return bnorm_train(own_plan, &args); });
     messages[r] = bnorm_last_error();
+    if (mine == Fault::kNegativeFactor) b.batch = -2;  // which has no factor
+    statuses[3 + r] = call_with(mine, b, &broken, [&](const auto& args) { return bnorm_backward(own_plan, &args); });
+    messages[3 + r] = bnorm_last_error();
   });
-  CHECK(statuses[1] == own);
-  for (const size_t r : {0, 2}) {
-    CHECK(statuses[r] == BNORM_EXECUTION_FAILED);
-    CHECK(messages[r].find("rank 1") != std::string::npos);
+  for (const size_t call : {0, 3}) {
+    CHECK(statuses[call + 1] == own);
+    for (const size_t other : {call, call + 2}) {
+      CHECK(statuses[other] == BNORM_EXECUTION_FAILED);
+      CHECK(messages[other].find("rank 1") != std::string::npos);
+    }
   }
   CHECK(batch.y == before);
-  for (const Shared& s : shared) CHECK(s == Shared());
+  CHECK(batch.dx == before);
+  for (const Shared& s : shared) CHECK(s == Shared(batch));
 }
 
 }  // namespace
@@ -303,12 +384,12 @@ TEST_CASE("exchange: an allgather that fails") {
   const PlanPointer plan = batch.plan();
   const std::vector<float> before = batch.y;
   Ranks(1, 77).run(plan.get(), [&](size_t, const bnorm_exchange* exchange) {
-    Shared shared;
+    Shared shared(batch);
     const Statuses s = train_and_differentiate(plan.get(), batch, 0, 4, shared, exchange);
     CHECK(s.train == BNORM_EXECUTION_FAILED);
     CHECK(s.backward == BNORM_EXECUTION_FAILED);
     CHECK(std::string(bnorm_last_error()).find("exchange.allgather = 77") != std::string::npos);
-    CHECK(shared == Shared());
+    CHECK(shared == Shared(batch));
   });
   CHECK(batch.y == before);
 }
@@ -323,7 +404,6 @@ TEST_CASE("exchange: its rules") {
     const auto refused = [&](auto change, const char* field) {
       bnorm_exchange e = *good;
       change(e);
-      Shared shared;
       bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
       t.x = batch.x.data();
       t.y = batch.y.data();
