@@ -151,6 +151,7 @@ class Plan:
 
     axes      "NC", "NCHW", "NHWC", "GNC", "TNC" with T renamed G, ...: see Geometry
     like      {"x": array, ...}: tensors whose strides differ from C-contiguous
+    clip      clip_lower and clip_upper
     Other keywords carry the names of bnorm_desc. A call may have a smaller N than the shape.
     """
 
@@ -233,7 +234,7 @@ class Plan:
         handle = library.ffi.new("bnorm_plan **")
         library.check(c.bnorm_plan_create(handle, library.ffi.new("bnorm_desc *", fields), library.ffi.NULL))
         self._plan = library.ffi.gc(handle[0], c.bnorm_plan_destroy)
-        self._coefficients_size = c.bnorm_plan_coefficients_size(self._plan)
+        self._coefficients_shape = (c.bnorm_plan_coefficients_size(self._plan) // 8,)
         self.mask_shape = (c.bnorm_plan_mask_size(self._plan),)  # of uint8, of a plan with from_mask
 
     def describe(self) -> str:
@@ -304,21 +305,23 @@ class Plan:
         self._call("backward", batch, tensors | params | statistics, serial)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
 
-    def prepare(self, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None):
+    def prepare(
+        self, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None, renorm_r=None,
+        renorm_d=None,
+    ):  # fmt: skip
         """bnorm_prepare; returns the coefficients for normalize."""
         arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
-        arrays |= self._running(running_mean, running_var)
-        coefficients = np.zeros(self._coefficients_size // 8, np.float64)
+        arrays |= self._running(running_mean, running_var) | self._renorm(renorm_r, renorm_d)
+        coefficients = np.zeros(self._coefficients_shape, np.float64)
         args = self._arguments("prepare", arrays)
         self.library.check(self.library.c.bnorm_prepare(self._plan, args, self.library.pointer(coefficients)))
         return coefficients
 
-    def normalize(self, x, coefficients, *, residual=None, y=None, serial=False):
-        """bnorm_normalize with coefficients that prepare of this plan made; returns y."""
+    def normalize(self, x, coefficients, *, residual=None, y=None, mask=None, serial=False):
+        """bnorm_normalize with coefficients that prepare of this plan made; returns y. mask: as of infer."""
         tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
-        if coefficients.nbytes < self._coefficients_size:
-            raise ValueError(f"coefficients has {coefficients.nbytes} bytes, must have {self._coefficients_size}")
-        self._call("normalize", batch, tensors | {"coefficients": coefficients}, serial)
+        prepared = self._vectors({"coefficients": coefficients}, np.dtype(np.float64), self._coefficients_shape, False)
+        self._call("normalize", batch, tensors | prepared | self._mask(mask, written=True), serial)
         return tensors["y"]
 
     def fold(

@@ -112,6 +112,29 @@ def test_wrong_arrays_are_refused(library, x):
         Plan(library, x.shape, axes="NCHW", like={"x": np.broadcast_to(np.float32(3), x.shape)})
 
 
+def test_coefficients_are_checked(library, x):
+    plan = Plan(library, x.shape, axes="NCHW")
+    coefficients = plan.prepare(running_mean=np.zeros(5, np.float32), running_var=np.ones(5, np.float32))
+    with pytest.raises(ValueError, match="coefficients has shape"):
+        plan.normalize(x, coefficients[::-1])
+    with pytest.raises(ValueError, match="coefficients has shape"):
+        plan.normalize(x, coefficients[1:])
+    with pytest.raises(TypeError, match="coefficients has dtype"):
+        plan.normalize(x, coefficients.view(np.int64))
+
+
+def test_prepared_training_is_training(library, x):
+    plan = Plan(library, x.shape, axes="NCHW", activation="relu", from_mask=True, renorm=True)
+    running = {"running_mean": np.full(5, 0.5, np.float32), "running_var": np.full(5, 2.0, np.float32)}
+    renorm = {"renorm_r": np.empty(5), "renorm_d": np.empty(5)}
+    masks = [np.zeros(plan.mask_shape, np.uint8) for _ in range(2)]
+    y, mean, inv_std = plan.train(x, **running, renorm_limits=(3.0, 5.0), **renorm, mask=masks[0])
+    assert np.all(renorm["renorm_r"] != 1) and np.any(masks[0])
+    coefficients = plan.prepare(mean=mean, inv_std=inv_std, **renorm)
+    assert np.array_equal(plan.normalize(x, coefficients, mask=masks[1]), y)
+    assert np.array_equal(*masks)
+
+
 def test_outputs_not_wanted_but_given_are_checked_too(library, x):
     plan = Plan(library, x.shape, axes="NCHW", residual_added=True)
     _, mean, inv_std = plan.train(x, residual=x)
