@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "python"))
 
 import data  # noqa: E402
 import report  # noqa: E402
-from bnorm_abi import Library, LibraryError, open_library  # noqa: E402
+from bnorm_abi import BnormError, Library, LibraryError, open_library  # noqa: E402
 from serving import BenchError  # noqa: E402
 from setups import ACTIVATIONS, RATES, WEIGHT_STDS, Setup, all_setups  # noqa: E402
 from state import StateError  # noqa: E402
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         # Products of 60 rows are too small to share: two BLAS threads made 1,230 steps/s, one made 1,760.
         with threadpool_limits(1, "blas"):
             (compare_all if options.all else one_comparison)(options, images, library)
-    except (LibraryError, data.DataError, StateError, BenchError, OSError) as error:
+    except (LibraryError, BnormError, data.DataError, StateError, BenchError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -89,8 +89,9 @@ def one_comparison(options: argparse.Namespace, images: data.FashionMnist, libra
 
 def compare_all(options: argparse.Namespace, images: data.FashionMnist, library: Library) -> None:
     runs = []
-    for number, setup in enumerate(all_setups(), start=1):
-        print(f"\nSet-up {number} of 12: {setup}", flush=True)
+    setups = all_setups()
+    for number, setup in enumerate(setups, start=1):
+        print(f"\nSet-up {number} of {len(setups)}: {setup}", flush=True)
         pair = compare(setup, options, images, library)
         report.plot(pair, options.steps, options.out)
         runs += pair

@@ -41,7 +41,7 @@ class BatchNorm:
 
     def __init__(self, library: Library, channels: int, activation: str):
         self._library = library
-        self._activation = activation
+        self.activation = activation
         self._plans: dict[int, Plan] = {}
         self._batches_seen = 0
         self.seconds = 0.0  # spent in bnorm, its binding included
@@ -52,7 +52,7 @@ class BatchNorm:
     def plan(self, batch: int) -> Plan:
         if batch not in self._plans:
             shape = (batch, len(self.parameters["scale"]))
-            self._plans[batch] = Plan(self._library, shape, axes="NC", activation=self._activation, epsilon=EPSILON)
+            self._plans[batch] = Plan(self._library, shape, axes="NC", activation=self.activation, epsilon=EPSILON)
         return self._plans[batch]
 
     def forward(self, x: np.ndarray, training: bool) -> np.ndarray:

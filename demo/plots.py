@@ -9,9 +9,10 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter  # noqa: E402
+from setups import BATCH, WIDTHS  # noqa: E402
 from training import Run  # noqa: E402
 
-CHANCE = 0.1  # ten classes
+CHANCE = 1 / WIDTHS[-1]
 STYLES = {True: {"color": "tab:blue"}, False: {"color": "tab:orange", "linestyle": "--"}}
 
 
@@ -21,9 +22,9 @@ def comparison(runs: list[Run], steps: int, path: Path) -> None:
     for run in runs:
         _curve(axes, run)
     axes.axhline(CHANCE, color="grey", linewidth=0.8, linestyle=":", label="guessing")
-    axes.set_title(f"Fashion-MNIST, 784-100-100-100-10, batches of 60\n{runs[0].setup}")
+    axes.set_title(f"Fashion-MNIST, {'-'.join(map(str, WIDTHS))}, batches of {BATCH}\n{runs[0].setup}")
     axes.set_xlabel("training steps")
-    axes.set_ylabel("accuracy on the 10,000 test images")
+    axes.set_ylabel("accuracy on the test images")
     axes.set_xlim(0, steps)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

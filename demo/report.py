@@ -67,11 +67,12 @@ def serving(network: Network, test: Split, bench: Path | None) -> None:
     norm = next(iter(network.norms.values()))
     channels = len(norm.parameters["scale"])
     binding = server.call_microseconds(norm)
-    print(f"  one batch-1 call, {channels} channels:     {binding:.2f} us from Python, nearly all of it the binding")
+    print(f"  one batch-1 call, {channels} channels:     {binding:.2f} us from Python, its binding included")
     if bench is None:
         print("  (give --bench PROGRAM for the time of the call itself)")
     else:
-        print(f"  the same call from C++:            {server.native_nanoseconds(bench, channels):.0f} ns by the bench")
+        native = server.native_nanoseconds(bench, channels, norm.activation)
+        print(f"  the same call from C++:            {native:.0f} ns by the bench")
 
 
 def saved_state(network: Network, test: Split, path: Path, library: Library) -> None:

@@ -58,11 +58,12 @@ def call_microseconds(norm: BatchNorm) -> float:
     return min(timeit.repeat(lambda: plan.normalize(x, coefficients, y=y), number=calls, repeat=5)) / calls * 1e6
 
 
-def native_nanoseconds(bench: Path, channels: int) -> float:
+def native_nanoseconds(bench: Path, channels: int, activation: str) -> float:
     """Time of the same call from C++, by the bench program."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         command = [str(bench), "--operation", "prepared", "--shape", f"1,{channels},1", "--threads", "1", "--no-peers"]
+        command += ["--layout", "planar", "--activation", activation]
         try:
             subprocess.run(command + ["--json", str(rows)], check=True, capture_output=True, text=True)
             return float(json.loads(rows.read_text())[0]["ns"])
