@@ -380,13 +380,14 @@ void Case::make_twin_parameters() {
       traffic_.statistics_bytes = saved + running;
       break;
     case Operation::backward:
-      traffic_.parameter_bytes = per_channel * (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 : 1) + saved;
+      traffic_.parameter_bytes = per_channel * (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 : 1);
+      traffic_.parameter_bytes += row_.frozen ? running : saved;
       traffic_.statistics_bytes = wants_params(row_) ? 2 * per_channel : 0;
       break;
   }
   traffic_.parameter_bytes += weights_.bytes();
   (is_backward(row_) ? traffic_.parameter_bytes : traffic_.statistics_bytes) += sets_.front().mask.bytes();
-  twin_parameters_ = Buffer(std::max(traffic_.parameter_bytes, traffic_.statistics_bytes));
+  twin_parameters_ = Buffer(traffic_.parameter_bytes);
   std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
   twin_statistics_ = Buffer(traffic_.statistics_bytes);
   traffic_.parameters = twin_parameters_.data();

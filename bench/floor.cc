@@ -69,9 +69,8 @@ class Twin {
 
  private:
   void move_parameters() const {
-    const Tensors tensors = {{traffic_.parameters}, 1, {traffic_.statistics}, 1};
-    benchmark::DoNotOptimize(table_.read(tensors, 0, traffic_.parameter_bytes));
-    if (traffic_.statistics_bytes > 0) table_.write(tensors, 0, traffic_.statistics_bytes);
+    benchmark::DoNotOptimize(table_.read({{traffic_.parameters}, 1, {}, 0}, 0, traffic_.parameter_bytes));
+    if (traffic_.statistics_bytes > 0) table_.write({{}, 0, {traffic_.statistics}, 1}, 0, traffic_.statistics_bytes);
   }
 
   void visit_twice(const Tensors& tensors, size_t begin, size_t end) const {

@@ -24,6 +24,12 @@ constexpr std::chrono::milliseconds kIdle{1};
 // have been disturbed; all rounds of them would take most of the run's time.
 constexpr int kHopelessRounds = 3;
 
+/// A row but for its layout.
+std::string name_of(const Row& row) {
+  return operation_name(row) + " " + std::to_string(row.shape.batch) + "x" + std::to_string(row.shape.channels) + "x" +
+         std::to_string(row.shape.spatial) + ", threads " + std::to_string(row.threads) + ", " + row.isa;
+}
+
 struct NamedPeer {
   std::string name;
   PeerPool::Lease peer;
@@ -52,7 +58,7 @@ bool same_output(const Row& row, const Case& ours, Peer& peer) {
 }
 
 /// The peer with the way of waiting that suits it: asleep, its threads pay a wake-up in every call; spinning, they wait
-/// out a time slice whenever another program holds a CPU. Spinning must win three samples of three.
+/// out a time slice whenever another program holds a CPU. The smaller median of three samples in turn decides.
 PeerPool::Lease start_peer(const Row& row, const Options& options, const PeerLibrary& library,
                            const std::string& format, PeerPool& pool) {
   const auto start = [&](const std::string& wait_policy) {
@@ -63,10 +69,12 @@ PeerPool::Lease start_peer(const Row& row, const Options& options, const PeerLib
   auto passive = start("passive");
   if (row.threads == 1 || !library.openmp) return passive;
   auto active = start("active");
+  Samples asleep, spinning;
   for (int sample = 0; sample < 3; ++sample) {
-    if (active->measure() >= passive->measure()) return passive;
+    asleep.push_back(passive->measure());
+    spinning.push_back(active->measure());
   }
-  return active;
+  return median(spinning) < median(asleep) ? std::move(active) : std::move(passive);
 }
 
 std::vector<NamedPeer> start_peers(const Measured& measured, const Options& options, PeerPool& pool,
@@ -81,8 +89,7 @@ std::vector<NamedPeer> start_peers(const Measured& measured, const Options& opti
         if (!same_output(measured.row, measured.ours, *peer)) throw std::runtime_error("it computes something else");
         peers.push_back({library.name + "_" + format, std::move(peer)});
       } catch (const std::exception& error) {
-        notes.push_back(operation_name(measured.row) + ": peer " + library.name + " " + format +
-                        " left out: " + error.what());
+        notes.push_back(name_of(measured.row) + ": peer " + library.name + " " + format + " left out: " + error.what());
       }
     }
   }
@@ -121,7 +128,7 @@ std::vector<Samples> time_all(const std::vector<std::unique_ptr<Measured>>& rows
       const auto ended = std::partition(peers.begin(), peers.end(), [](const NamedPeer& p) { return p.peer->alive(); });
       if (ended == peers.end()) throw;
       peers.erase(ended, peers.end());
-      notes.push_back(operation_name(rows.front()->row) + ": left out while being timed: " + error.what());
+      notes.push_back(name_of(rows.front()->row) + ": left out while being timed: " + error.what());
     }
   }
 }

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <sstream>
 #include <stdexcept>
 #include <string_view>
@@ -40,12 +42,16 @@ std::filesystem::path program_of(const std::string& library) {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path() / ("bnorm_bench_" + library);
 }
 
-/// This process's environment but for what decides how a peer runs.
+/// What variables begin with that decide how a peer runs.
+constexpr const char* kPeerVariables[] = {"OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_"};
+
+/// This process's environment but for those.
 std::vector<std::string> environment_of(const PeerSetting& setting) {
   std::vector<std::string> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view text = *variable;
-    if (text.starts_with("OMP_") || text.starts_with("ONEDNN_") || text.starts_with("ATEN_")) continue;
+    const auto chooses = [&](const char* prefix) { return text.starts_with(prefix); };
+    if (std::any_of(std::begin(kPeerVariables), std::end(kPeerVariables), chooses)) continue;
     variables.emplace_back(text);
   }
   variables.push_back("OMP_NUM_THREADS=" + std::to_string(setting.threads));

@@ -67,7 +67,8 @@ Line load_line(const std::byte* from) {
 
 template <int ins>
 Line load(const Tensors& tensors, size_t at) {
-  Line line = load_line(tensors.in[0] + at);
+  Line line = {};
+  if constexpr (ins > 0) line = load_line(tensors.in[0] + at);
   for (int i = 1; i < ins; ++i) add(line, load_line(tensors.in[i] + at));
   return line;
 }
@@ -143,22 +144,23 @@ void write_runs(const Tensors& given, size_t begin, size_t end) {
   if constexpr (streaming) end_streaming();
 }
 
-/// Calls body with a constant of the value of n, from 1 to `most`.
-template <int most, class Body>
+/// Calls body with a constant of the value of n, from `least` to `most`.
+template <int least, int most, class Body>
 auto with_constant(int n, const Body& body) {
-  if constexpr (most > 1)
-    if (n < most) return with_constant<most - 1>(n, body);
+  if constexpr (most > least)
+    if (n < most) return with_constant<least, most - 1>(n, body);
   return body(std::integral_constant<int, most>());
 }
 
 uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
-  return with_constant<kMostIns>(tensors.ins, [&](auto ins) { return read_runs<ins>(tensors, begin, end); });
+  return with_constant<1, kMostIns>(tensors.ins, [&](auto ins) { return read_runs<ins>(tensors, begin, end); });
 }
 
 template <bool streaming>
 void twin_write(const Tensors& tensors, size_t begin, size_t end) {
-  with_constant<kMostIns>(tensors.ins, [&](auto ins) {
-    with_constant<kMostOuts>(tensors.outs, [&](auto outs) { write_runs<ins, outs, streaming>(tensors, begin, end); });
+  with_constant<0, kMostIns>(tensors.ins, [&](auto ins) {
+    with_constant<1, kMostOuts>(tensors.outs,
+                                [&](auto outs) { write_runs<ins, outs, streaming>(tensors, begin, end); });
   });
 }
 

@@ -139,6 +139,32 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
   return sums;
 }
 
+void check_dresidual(const Row& row, const std::vector<Real>& dz, const std::vector<Real>& dz_error,
+                     const std::vector<Real>& dresidual, int64_t c) {
+  for (size_t i = 0; i < dresidual.size(); ++i) {
+    if (std::isnan(dz[i])) continue;
+    const Real allowed = tolerance(row.output_dtype, std::fabs(dz[i])) + dz_error[i];
+    if (!within(dresidual[i], dz[i], allowed)) fail(row, "dresidual", c, i, dresidual[i], dz[i]);
+  }
+}
+
+/// What training saves of a channel, and its running mean.
+struct Trained {
+  Real mean, inv_std, running_mean;
+};
+
+void check_trained(const Row& row, const Channel& channel, const Trained& got, Real running_before, int64_t c) {
+  const Real factor = desc_of(row).average_factor;
+  const Real running = running_before + factor * (channel.mean - running_before);
+  const Real terms = std::fabs(channel.mean) + 1 / channel.inv_std;
+  constexpr Real of_sums = 1e-9;  // docs/numerics.md: 6e-10 at most
+  if (!within(got.mean, channel.mean, of_sums * terms)) fail(row, "mean", c, 0, got.mean, channel.mean);
+  if (!within(got.inv_std, channel.inv_std, of_sums * channel.inv_std))
+    fail(row, "inv_std", c, 0, got.inv_std, channel.inv_std);
+  if (row.groups == 1 && !within(got.running_mean, running, tolerance(parameter_dtype(row.dtype), terms)))
+    fail(row, "running_mean", c, 0, got.running_mean, running);
+}
+
 void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, const std::vector<Real>& dz,
               const std::vector<Real>& dz_error, const std::vector<Real>& dx, int64_t c) {
   const auto all = row.frozen ? std::numeric_limits<Real>::infinity() : channel.count();
@@ -160,15 +186,20 @@ void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, 
 
 void Case::verify() {
   const TensorSet& set = sets_.front();
-  const bool backward = row_.operation == Operation::backward;
-  const Buffer& output = backward ? set.dx : set.y;
-  for (const Buffer* buffer : std::initializer_list<const Buffer*>{&output, &set.dresidual, &dscale_, &dshift_}) {
-    if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
-  }
-  call_once();
-
+  const bool backward = row_.operation == Operation::backward, train = row_.operation == Operation::train;
+  const auto spoil = [](std::initializer_list<const Buffer*> buffers) {
+    for (const Buffer* buffer : buffers)
+      if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
+  };
+  spoil({backward ? &set.dx : &set.y, &set.dresidual, &dscale_, &dshift_});
+  if (train) spoil({&mean_, &inv_std_});
   const Dtype parameter = parameter_dtype(row_.dtype);
   const int64_t channels = row_.shape.channels;
+  std::vector<Real> running_before;
+  for (int64_t at = 0; at < row_.groups * channels; ++at)
+    running_before.push_back(read_element(running_mean_.data(), parameter, at));
+  call_once();
+
   const int64_t samples = std::min<int64_t>(channels, 8);
   for (int64_t k = 0; k < samples; ++k) {
     const int64_t c = sample_position(k, samples, channels);
@@ -197,6 +228,11 @@ void Case::verify() {
         channel.scale *= r;
       }
       if (row_.from_output) take_from_output(row_, channel);
+      if (train) {
+        const Trained got = {read_element(mean_.data(), Dtype::f64, at), read_element(inv_std_.data(), Dtype::f64, at),
+                             read_element(running_mean_.data(), parameter, at)};
+        check_trained(row_, channel, got, running_before[static_cast<size_t>(at)], c);
+      }
       if (!backward) {
         check_forward(row_, channel, gather(row_, set.y, row_.output_dtype, g, c), c);
         continue;
@@ -205,6 +241,8 @@ void Case::verify() {
       const GradientSums sums = gradient(row_, channel, dz, dz_error);
       if (row_.gradients != Gradients::params)
         check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, row_.dtype, g, c), c);
+      if (set.dresidual.bytes() > 0)
+        check_dresidual(row_, dz, dz_error, gather(row_, set.dresidual, row_.output_dtype, g, c), c);
       total.shift += sums.shift;
       total.scale += sums.scale * r + sums.shift * d;
       total.shift_terms += sums.shift_terms;

@@ -105,8 +105,11 @@ def time_suite(options: argparse.Namespace, name: str, isa: str, bar: tqdm) -> N
         if process.returncode != 0:
             raise BenchError(f"suite {name}, ISA {isa}: the bench failed, see above")
         measured = json.loads(details.read_text())
-    facts = {"suite": name, "date": datetime.date.today().isoformat(), "machine": machine()}
-    file_of(options.results, name, measured["rows"][0]["isa"]).write_text(json.dumps(facts | measured, indent=1))
+    facts = {"suite": name, "date": datetime.date.today().isoformat(), "machine": machine(), "commit": commit()}
+    kept = file_of(options.results, name, measured["rows"][0]["isa"])
+    unfinished = kept.with_suffix(".new")  # a file is kept as a whole or not at all
+    unfinished.write_text(json.dumps(facts | measured, indent=1))
+    unfinished.replace(kept)
 
 
 def _command(options: argparse.Namespace, suite: Suite, isa: str) -> list[str]:
@@ -120,6 +123,13 @@ def _command(options: argparse.Namespace, suite: Suite, isa: str) -> list[str]:
 def _environment() -> dict[str, str]:
     """Nothing in it chooses an ISA."""
     return {name: value for name, value in os.environ.items() if name != "BNORM_ISA"}
+
+
+def commit() -> str:
+    """Of the sources, with a mark if they differ from it; "" outside of a repository."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip()
 
 
 def machine() -> str:

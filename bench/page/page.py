@@ -15,17 +15,19 @@ WIDTH = 120  # of a line of text
 PLOTS = "performance"  # the folder of the plots, beside the page
 
 METHOD = (
-    "Every contender runs in a process of its own, stopped by a signal while others are timed, and bnorm's workers are "
-    "asleep before a peer's sample. Every round samples all of them in an order drawn anew, each after six calls or "
-    "25 ms; a ratio is the peer's time / bnorm's in the same round, given as median (lower–upper quartile) over rounds, "
-    "so above 1 bnorm is faster. All work on the same values in buffers of their own, hot; outputs are compared before "
-    "anything is timed. Peers that take more than 3 times of the fastest one are sampled in 3 rounds only. The fastest "
-    f"peer is the one of the smallest median ratio. A case is lost if that ratio is below {LOST}."
+    "Every peer runs in a process of its own, stopped by a signal while others are timed. bnorm and the twins of the "
+    "floor share one, and the same tensors; bnorm's workers are asleep before a peer's sample. Every round samples all of "
+    "them in an order drawn anew, each after six calls or 25 ms; a ratio is the peer's time / bnorm's in the same round, "
+    "given as median (lower–upper quartile) over rounds, so above 1 bnorm is faster. Peers work on the same values, hot, "
+    "and y or dx is compared before a row is timed. Who takes more than 3 times of the fastest peer, or twin, is sampled "
+    "in 3 rounds only. The fastest peer is the one of the smallest median ratio. A case is lost if that ratio is below "
+    f"{LOST}. Where one channel or one position makes both layouts one, the planar row alone is counted."
 )
 PEERS = (
     "Peers: oneDNN over OpenMP in the newest wheel made for it (onednn_openmp), the newest oneDNN (onednn_sycl), whose "
     "wheel runs on SYCL and pays its queue in every call, and PyTorch, called from C++ (pytorch), with outputs given "
-    "where it takes them. OpenMP's workers wait in the way, asleep or spinning, that is faster for the row. The same "
+    "where it takes them. In training oneDNN updates no running statistics; bnorm and PyTorch do. OpenMP's workers wait "
+    "in the way, asleep or spinning, whose median of three samples before the row is smaller. The same "
     "layout as planar are nchw and contiguous, as channels_last nhwc and channels_last; blocks of channels (nChw16c, "
     "on lower ISAs nChw8c) are a layout of their own."
 )
@@ -55,7 +57,7 @@ def write(results: Results, docs: Path) -> Path:
 
 
 def _sections(results: Results, best: list[Row], drawn: dict[str, str]) -> Iterator[str]:
-    judged = [row for row in best if row.suite.judged]
+    judged = [row for row in best if row.judged]
     yield "# Performance"
     yield _text("Written by `./dev bench --peers --write`; nothing here is typed by hand.")
     yield from _list(_facts(results))
@@ -110,7 +112,8 @@ def _facts(results: Results) -> list[str]:
     facts = [
         f"Machine: {_all(run['machine'] for run in runs)}; caches: {megabytes}",
         f"ISAs: {', '.join(results.isas)}",
-        f"bnorm {_all(run['version'] for run in runs)}; {', '.join(results.versions)}",
+        f"bnorm {_all(run['version'] for run in runs)} ({_all(run['commit'] for run in runs)}); "
+        f"{', '.join(results.versions)}",
         f"Date: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
         f"Rounds: {_all(str(run['rounds']) for run in runs)}; a sample is a call or "
         f"{_all(format(run['sample_seconds'] * 1e3, 'g') for run in runs)} ms",

@@ -26,8 +26,8 @@ def draw(rows: list[Row], caches: tuple[int, int], folder: Path) -> dict[str, st
     """Title and file name of each plot that there are rows for."""
     plots = {
         "Speed over batch size": ("batch.svg", batch_sizes, [row for row in rows if row.suite_name in SWEEPS]),
-        "Fraction of the floor over working set": ("floor.svg", fractions, [row for row in rows if row.suite.judged]),
-        "Ratio per shape": ("ratio.svg", ratios, [row for row in rows if row.suite.judged]),
+        "Fraction of the floor over working set": ("floor.svg", fractions, [row for row in rows if row.judged]),
+        "Ratio per shape": ("ratio.svg", ratios, [row for row in rows if row.judged]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for _, (name, plot, chosen) in plots.items():

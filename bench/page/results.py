@@ -77,6 +77,15 @@ class Row:
         return SUITES[self.suite_name]
 
     @property
+    def judged(self) -> bool:
+        """Of rows whose layouts are one, the first alone."""
+        return self.suite.judged and (self.layout == "planar" or not self.layouts_are_one)
+
+    @property
+    def layouts_are_one(self) -> bool:
+        return 1 in (self.channels, self.spatial)
+
+    @property
     def shape(self) -> str:
         """N × C × the image."""
         plane = self.spatial // self.depth
@@ -103,8 +112,8 @@ class Row:
 
     @cached_property
     def fastest_same(self) -> Peer | None:
-        """In the row's layout; with one channel or one position both layouts are one."""
-        layouts = SAME_LAYOUT if 1 in (self.channels, self.spatial) else [self.layout]
+        """In the row's layout."""
+        layouts = SAME_LAYOUT if self.layouts_are_one else [self.layout]
         formats = [name for layout in layouts for name in SAME_LAYOUT[layout]]
         return _fastest(peer for peer in self.peers if peer.format in formats)
 
@@ -149,7 +158,7 @@ class Results:
 
     @property
     def judged(self) -> list[Row]:
-        return [row for row in self.rows if row.suite.judged]
+        return [row for row in self.rows if row.judged]
 
 
 def load(folder: Path) -> Results:
