@@ -31,12 +31,14 @@
  * Rules that hold for every function, unless it says otherwise
  *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
  *     message names the field, its value and the rule.
- *   - No function prints, aborts, throws or locks. With a workspace no call allocates. oneTBB does, for its threads,
- *     arenas and task pools: in the first call that it runs for the process and for each calling thread; later calls
- *     reuse them (rarely a pool grows). Small work, BNORM_SERIAL and the caller's executor never enter oneTBB.
+ *   - No function prints, aborts, throws or locks, but that the first plan of a process looks up CPU and caches under a
+ *     guard. With a workspace no call allocates. oneTBB does, for its threads, arenas and task pools: in the first call
+ *     that it runs for the process and for each calling thread; later calls reuse them (rarely a pool grows). Small
+ *     work, BNORM_SERIAL and the caller's executor never enter oneTBB.
+ *   - A pointer is required unless its comment, or that of its pair, says when it may be NULL. A tensor of no elements
+ *     may be NULL.
  *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
  *     Nothing outside the elements that geometry and strides name is read or written.
- *   - A tensor of no elements may be NULL.
  *   - Aliasing: an output tensor may be the very same tensor as an input of the call, with elements of equal size and
  *     equal strides (y == x, dx == dy); otherwise no output overlaps another output or any input. What can be proved
  *     to overlap is refused. Parameters and statistics never overlap an output, running_* being in-out apart.
@@ -108,7 +110,8 @@ BNORM_API const char* bnorm_status_name(bnorm_status status) BNORM_NOEXCEPT;
 BNORM_API const char* bnorm_last_error(void) BNORM_NOEXCEPT;
 /** Instruction set that plans made now would use: "avx512", "avx2", "sse42", "neon64" or "generic": the best this CPU
  *  and operating system have, or the one named by the environment variable BNORM_ISA (read at every plan creation,
- *  which refuses a name that this machine lacks). With such a refused name: "" . */
+ *  which refuses a name that this machine lacks; as with any getenv, no other thread may change the environment then).
+ *  With such a refused name: "". */
 BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------ 2. Simple calls -- */
@@ -133,7 +136,8 @@ BNORM_API bnorm_status bnorm_infer_f32(int64_t batch, int64_t channels, int64_t 
  *                        f32); both or neither NULL
  *  @param running_mean, running_var  [channels] in-out, each may be NULL; the unbiased variance enters
  *  @param average_factor weight of the new batch, in [0, 1]: PyTorch's momentum, 1 - momentum of Keras and ONNX
- *  Other parameters as bnorm_infer_f32. M = 1: var = 0, y = shift. M = 0: statistics 0, running_* untouched. */
+ *  Other parameters as bnorm_infer_f32. M = 1: var = 0, y = shift (while scale / sqrt(epsilon) fits
+ *  f32: docs/numerics.md, "Bounds"). M = 0: statistics 0, running_* untouched. */
 BNORM_API bnorm_status bnorm_train_f32(int64_t batch, int64_t channels, int64_t spatial, const float* x, float* y,
                                        const float* scale, const float* shift, double* mean, double* inv_std,
                                        float* running_mean, float* running_var, double epsilon,
@@ -289,7 +293,8 @@ enum {
 BNORM_API bnorm_status bnorm_desc_set_layout(bnorm_desc* desc, bnorm_layout layout) BNORM_NOEXCEPT;
 
 /** Fills geometry (G = 1) and the strides of all six tensors for a contiguous row-major array whose axis `axis` is the
- *  channels: axes before it become N, axes behind it S. NHWC: rank 4, axis 3 (or -1).
+ *  channels: axes before it become N, axes behind it S. NHWC: rank 4, axis 3 (or -1). Refuses what
+ *  bnorm_desc_set_layout does, and what breaks the rules below.
  *  @param shape  [rank] sizes >= 0;  @param rank >= 1;  @param axis in [-rank, rank) */
 BNORM_API bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shape, int32_t rank,
                                            int32_t axis) BNORM_NOEXCEPT;
@@ -320,7 +325,8 @@ BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEP
  *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Bytes of the mask of desc.from_mask: an eighth of the elements, rows of memory (channels-last of channels, else of
- *  positions) filled up to 16 bits each; else, and for NULL, 0. Contents mean nothing outside this plan and version. */
+ *  positions; planar of 2 to 8 positions the channels and positions of a sample) filled up to 16 bits each; else, and
+ *  for NULL, 0. Contents mean nothing outside this plan and version. */
 BNORM_API size_t bnorm_plan_mask_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights; 0 for
  *  NULL. */
@@ -333,7 +339,7 @@ BNORM_API size_t bnorm_plan_describe(const bnorm_plan* plan, char* buffer, size_
 typedef void (*bnorm_task)(void* argument, int64_t index);
 
 /** The caller's threads. NULL in a call means oneTBB in the caller's arena (task_arena and global_control hold); builds
- *  without oneTBB, and children forked after it was used, run on the calling thread. */
+ *  without oneTBB, and children forked after a call ran on it, run on the calling thread. */
 typedef struct bnorm_executor {
   uint32_t struct_size; /**< sizeof(bnorm_executor) */
   int32_t concurrency;  /**< threads that may run tasks at once, >= 1: limits the splitting; 1: no task is handed out */
@@ -369,7 +375,8 @@ typedef struct bnorm_exchange {
   /** Gives `count` doubles of this rank to all and brings received[ranks][count] of all, in the order of ranks. Returns
    *  0, or anything else on failure: the call is then BNORM_EXECUTION_FAILED, with no output written. */
   int32_t (*allgather)(void* context, const double* sent, double* received, int64_t count);
-  double* buffer;       /**< the messages, written by a refused rank too: apart from all arrays of the call */
+  double* buffer;       /**< the messages, written by a refused rank too: apart from all arrays of the call, which is
+                             looked at where nothing else is refused */
   int64_t buffer_count; /**< doubles in it, at least bnorm_plan_exchange_count */
 } bnorm_exchange;
 #define BNORM_EXCHANGE_INIT \
@@ -394,9 +401,9 @@ BNORM_API size_t bnorm_plan_exchange_count(const bnorm_plan* plan, int32_t ranks
 /** Arguments of bnorm_infer. */
 typedef struct bnorm_infer_args {
   uint32_t struct_size;
-  uint32_t reserved; /**< 0 */
-  int64_t batch;     /**< <= the plan's, or BNORM_PLAN_BATCH */
-  const void* x;
+  uint32_t reserved;        /**< 0 */
+  int64_t batch;            /**< <= the plan's, or BNORM_PLAN_BATCH */
+  const void* x;            /**< of the batch: sizes, strides and type as `desc` has them, as all tensors */
   const void* residual;     /**< required if desc.residual_added, else NULL */
   void* y;                  /**< may be residual, or x of equal size, with equal strides */
   const void* scale;        /**< [C or G][C], NULL: 1 */
@@ -423,7 +430,7 @@ BNORM_API bnorm_status bnorm_infer(const bnorm_plan* plan, const bnorm_infer_arg
 /** Arguments of bnorm_train. */
 typedef struct bnorm_train_args {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t reserved; /**< this and what follows up to shift: as in bnorm_infer_args */
   int64_t batch;
   const void* x;
   const void* residual;
@@ -457,7 +464,8 @@ typedef struct bnorm_train_args {
 
 /** Training forward: statistics of the batch, y from them (as rounded to stats_type), and the running update.
  *  average_factor 1 replaces running_* (whatever they held), 0 keeps them.
- *  One value: var = 0, y = activation(shift + residual). M = 0: BNORM_OK, saved statistics 0, running_* untouched.
+ *  One value: var = 0, y = activation(shift + residual), but for what F32 stats_type rounds off the mean of F64 data.
+ *  M = 0: BNORM_OK, saved statistics 0, running_* untouched.
  *  desc.renorm: batch renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1). running_mean and running_var are
  *  required; as they were before the call, with sigma = sqrt(running_var + epsilon) (1 / sigma is 0 where that is 0),
  *    r = clip(1 / inv_std / sigma, 1 / renorm_r_max, renorm_r_max)     (inv_std 0: 0 in place of 1 / inv_std)
@@ -485,10 +493,10 @@ typedef struct bnorm_backward_args {
                     unused */
   const void* residual; /**< as in the forward call: required if desc.residual_added with SiLU, hard-swish or GELU and
                            no from_mask, else unused */
-  const void* dy;
-  const void* scale; /**< as in the forward call */
-  const void* shift; /**< as in the forward call; read to find z again, and always if desc.from_output */
-  const void* mean;  /**< [G][C] stats_type, saved by bnorm_train; NULL if frozen, else required */
+  const void* dy;       /**< of y's sizes */
+  const void* scale;    /**< as in the forward call */
+  const void* shift;    /**< as in the forward call; read to find z again, and always if desc.from_output */
+  const void* mean;     /**< [G][C] stats_type, saved by bnorm_train; NULL if frozen, else required */
   const void* inv_std;
   const void* running_mean; /**< frozen: as in bnorm_infer, required; else NULL */
   const void* running_var;
@@ -524,8 +532,8 @@ typedef struct bnorm_backward_args {
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
  *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it (where r of desc.renorm makes
- *  it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z / scale|, so the
- *  smaller the scales beside the shifts, the less is left of it. Of ELU it is
+ *  it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z / scale| (of leaky
+ *  ReLU 4 times that where y < 0), so the smaller the scales beside the shifts, the less is left of it. Of ELU it is
  *  roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is there any dz. The
  *  second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
@@ -565,7 +573,7 @@ BNORM_API bnorm_status bnorm_prepare(const bnorm_plan* plan, const bnorm_prepare
 typedef struct bnorm_normalize_args {
   uint32_t struct_size;
   uint32_t reserved;
-  int64_t batch;
+  int64_t batch; /**< this and the tensors: as in bnorm_infer_args */
   const void* x;
   const void* residual;
   void* y;
@@ -577,7 +585,8 @@ typedef struct bnorm_normalize_args {
 #define BNORM_NORMALIZE_ARGS_INIT \
   { (uint32_t)sizeof(bnorm_normalize_args), 0, BNORM_PLAN_BATCH, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
 
-/** y = activation((x - center) * gain + offset (+ residual)): no square root, division, workspace or allocation. */
+/** y = activation((x - center) * gain + offset (+ residual)): no workspace or allocation, and no square root or
+ *  division but those of a curved activation. */
 BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_normalize_args* args) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------------- 6. Parts -- */
@@ -590,16 +599,17 @@ BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_norma
  * sum(dz) and sum(dz * (x - mean)). With weights, counts are their sums, and M2 is weighted; of reliability weights
  * sum(w^2) comes last, [G]. Counts and these must be finite and >= 0 where they are read. */
 
-/** Moments of a batch. Reads batch, x, weights, lengths, workspace, executor and error of `args`; the other fields must
- *  be as INIT sets them (for all parts: `exchange` too). @param moments  out, partials buffer */
+/** Moments of a batch. Reads batch, x, weights, lengths, workspace, executor and error of `args`; the other pointers
+ *  must be NULL (for all parts: `exchange` too), other fields within their rules.
+ *  @param moments  out, partials buffer */
 BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_args* args,
                                      double* moments) BNORM_NOEXCEPT;
 
 /** Merges n >= 1 partial moments, in order, along the tree of docs/numerics.md (adjacent pairs, level by level) by
- *  Chan's formula; parts with count 0 change nothing.
+ *  Chan's formula; parts with count 0 add nothing.
  *  @param parts   [n] pointers to partials buffers (none NULL)
  *  @param merged  out; may be parts[0] but no other part
- *  Same bits as one process if every part but the last holds the same 2^k whole reduction blocks. */
+ *  Same bits as one process if every part but the last holds the same 2^k whole reduction blocks, the last no more. */
 BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, const double* const* parts,
                                            double* merged, bnorm_error* error) BNORM_NOEXCEPT;
 
@@ -646,7 +656,7 @@ typedef struct bnorm_fold_args {
   int64_t output_stride;  /**< in elements; all three 0: packed [outputs][inputs][taps] */
   int64_t input_stride;
   int64_t tap_stride;
-  const void* weight;
+  const void* weight;  /**< [outputs][inputs][taps] by the strides above */
   const void* bias;    /**< [outputs], NULL: 0 */
   void* folded_weight; /**< out, strides as weight; may be weight */
   void* folded_bias;   /**< [outputs], out; may be bias */
