@@ -44,11 +44,6 @@ using Real = long double;
 constexpr Real kF64 = 0x1p-53L;
 constexpr Real kSecondOrder = 1 + 0x1p-6L;
 
-inline Real roundoff(bnorm_type type) {
-  constexpr Real roundoffs[] = {0, 0x1p-24L, kF64, 0x1p-8L, 0x1p-11L};
-  return roundoffs[type];
-}
-
 /// Half of the smallest number.
 inline Real smallest(bnorm_type type) {
   constexpr Real halves[] = {0, 0x1p-150L, 0x1p-1075L, 0x1p-134L, 0x1p-25L};

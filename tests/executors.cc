@@ -63,6 +63,7 @@ std::vector<Executor> make_executors() {
   r.push_back(custom("reverse", Manner::kReverse, 3));
   r.push_back(custom("shuffled", Manner::kShuffled, 8));
   r.push_back(custom("at once", Manner::kAtOnce, 8));
+  r.push_back(custom("1000 threads", Manner::kInOrder, 1000));
   return r;
 }
 

@@ -18,7 +18,7 @@ struct Executor {
 };
 
 /// Serial, oneTBB with 1 to 64 threads (if built with it), and callers' executors that run tasks in reverse,
-/// shuffled, and on 8 threads at once. Lives as long as the program.
+/// shuffled, on 8 threads at once, and as if there were 1000. Lives as long as the program.
 const std::vector<Executor>& executors();
 
 /// How a caller's executor runs its tasks, or how it breaks its contract.

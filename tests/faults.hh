@@ -15,8 +15,6 @@
 
 namespace bnorm_tests {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr float kUntouched = 7;  // fills outputs that must not be written
 
 /// Calls check() with every ISA of this machine.

@@ -133,8 +133,19 @@ class Call {
     check(dresidual_, {}, true);
     for (const auto* a : {&scale_, &shift_, &running_mean_, &running_var_, &mean_, &inv_std_, &dscale_, &dshift_})
       if (*a) CHECK((*a)->surroundings_intact());
-    if (scale_) CHECK(equal(scale_->values(), in.scale));
-    if (shift_) CHECK(equal(shift_->values(), in.shift));
+    const auto check_values = [&](const std::optional<Array>& a, const std::vector<double>& values) {
+      if (a) CHECK(equal(a->values(), values));
+    };
+    check_values(scale_, in.scale);
+    check_values(shift_, in.shift);
+    check_values(weights_, weight_values_);
+    if (!trains_) {
+      check_values(running_mean_, in.running_mean);
+      check_values(running_var_, in.running_var);
+      check_values(mean_, in.mean);
+      check_values(inv_std_, in.inv_std);
+    }
+    if (!kept_mask_.empty()) CHECK(std::equal(kept_mask_.begin(), kept_mask_.end(), mask_->data()));
     CHECK(workspace_->surroundings_intact());
     CHECK(mask_->surroundings_intact());
   }
@@ -194,6 +205,7 @@ class Call {
     make_parameters();
   }
   void make_training_outputs() {
+    trains_ = true;
     make_running(false);
     const size_t count = static_cast<size_t>(p_.shape().g * p_.shape().c);
     if (!p_.has(kNoSaved)) return;
@@ -247,6 +259,7 @@ class Call {
     Outputs forward;
     make_tensor(y_, output(), p_.desc().y);
     normalize(forward, coefficients);
+    kept_mask_.assign(mask_->data(), mask_->data() + mask_->size());
     for (auto* t : {&y_, &residual_}) t->reset();
     for (auto* t : {&mean_, &inv_std_, &running_mean_, &running_var_}) t->reset();
   }
@@ -293,6 +306,7 @@ class Call {
       std::vector<double> values(count, std::nan(""));
       for (size_t i = 0; i < in.weights.size(); ++i) values[i / given * planned + i % given] = in.weights[i];
       make_array(weights_, k_.data == BNORM_F64 ? BNORM_F64 : BNORM_F32, values);
+      weight_values_ = values;
     } else {
       lengths_.assign(count, -1);
       for (size_t i = 0; i < in.lengths.size(); ++i) lengths_[i / given * planned + i % given] = in.lengths[i];
@@ -327,8 +341,10 @@ class Call {
     a.executor = executor_;
     a.error = &error_;
     a.mask = mask();
+    const std::vector<unsigned char> before(coefficients.data(), coefficients.data() + coefficients.size());
     out.status = finish(bnorm_normalize(plan_.get(), &a));
     CHECK(coefficients.surroundings_intact());
+    CHECK(std::equal(before.begin(), before.end(), coefficients.data()));
     out.y = forward_output();
   }
 
@@ -338,12 +354,14 @@ class Call {
   const Case& k_;
   const bnorm_executor* executor_;
   PlanPointer plan_;
-  bool forward_ = false;
+  bool forward_ = false, trains_ = false;
   bnorm_error error_ = BNORM_ERROR_INIT;
   std::optional<Memory> workspace_, mask_;
   std::optional<Tensor> x_, y_, residual_, dx_, dy_, dresidual_;
   std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_, weights_;
   std::vector<int64_t> lengths_;
+  std::vector<double> weight_values_;
+  std::vector<unsigned char> kept_mask_;  // of backward
 };
 
 }  // namespace

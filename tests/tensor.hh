@@ -15,6 +15,15 @@
 
 namespace bnorm_tests {
 
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+/// Half a unit in the last place of 1.
+inline double roundoff(bnorm_type type) {
+  constexpr double roundoffs[] = {0, 0x1p-24, 0x1p-53, 0x1p-8, 0x1p-11};
+  return roundoffs[type];
+}
+
 inline size_t size_of(bnorm_type type) { return type == BNORM_F64 ? 8 : (type == BNORM_F32 ? 4 : 2); }
 
 inline uint16_t bf16_from(float value) {
@@ -55,7 +64,7 @@ inline double load_element(bnorm_type type, const void* at) {
     value = type == BNORM_F16 ? bnorm_support::f16_value(bits)
                               : static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16));
   }
-  return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
+  return std::isnan(value) ? kNaN : value;
 }
 
 /// The value as an element of this type holds it.

@@ -17,9 +17,6 @@
 namespace bnorm_tests {
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 /// One channel of `values`, through mean 0 and variance 1: z is the value.
 bnorm_desc line_desc(int64_t values, bnorm_type data, bnorm_type output) {
   bnorm_desc d = BNORM_DESC_INIT;
@@ -142,13 +139,13 @@ TEST_SUITE("isa") {
       for (const bnorm_type type : {BNORM_BF16, BNORM_F16}) {
         const std::vector<double> x = around_16_bit(type);
         const std::vector<double> y = infer(line_desc(static_cast<int64_t>(x.size()), BNORM_F32, type), x);
-        int64_t wrong = 0;
+        int64_t wrong = 0, first = 0;
         for (size_t i = 0; i < x.size(); ++i) {
           const double expected = rounded(type, x[i]);
           if (!same(expected == 0 ? 0.0 : expected, y[i] == 0 ? 0.0 : y[i]) && ++wrong == 1)
-            INFO(x[i], " became ", y[i], ", expected ", expected);
+            first = static_cast<int64_t>(i);
         }
-        INFO(isa, " type ", type);
+        INFO(isa, " type ", type, ", the first: ", x[static_cast<size_t>(first)]);
         CHECK(wrong == 0);
       }
     }

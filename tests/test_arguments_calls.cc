@@ -294,6 +294,62 @@ TEST_CASE("arguments: every rule of bnorm_backward and bnorm_backward_apply") {
                {"sums", "NULL", [](Calls& c) { return bnorm_backward_apply(c.plan.get(), &c.backward, nullptr); }}});
 }
 
+TEST_CASE("arguments: every rule of bnorm_prepare and bnorm_normalize") {
+  std::vector<Rule> rules;
+  const auto prepare = &Calls::prepare;
+  const auto make = &Calls::run_prepare;
+  add_field(rules, prepare, make, &bnorm_prepare_args::running_mean, &Buffers::running_mean, "mean",
+            "exactly one pair");
+  add_null(rules, prepare, make, &bnorm_prepare_args::mean, "mean");
+  add_null(rules, prepare, make, &bnorm_prepare_args::inv_std, "inv_std");
+  add_field(rules, prepare, make, &bnorm_prepare_args::renorm_r, &Buffers::mean, "renorm_r", "must be NULL");
+  const auto args = &Calls::normalize;
+  const auto run = &Calls::run_normalize;
+  add_null(rules, args, run, &bnorm_normalize_args::x, "x");
+  add_null(rules, args, run, &bnorm_normalize_args::residual, "residual");
+  add_null(rules, args, run, &bnorm_normalize_args::y, "y");
+  add_null(rules, args, run, &bnorm_normalize_args::coefficients, "coefficients");
+  add_field(rules, args, run, &bnorm_normalize_args::mask, &Buffers::dx, "mask", "must be NULL");
+  add_field(rules, args, run, &bnorm_normalize_args::y, &Buffers::coefficients, "y", "coefficients");
+  rules.push_back({"y", "residual", [](Calls& c) { return c.normalize.y = c.b.residual + 1, c.run_normalize(); }});
+  rules.push_back({"workspace", "overlaps", [](Calls& c) {
+                     c.infer.workspace = c.b.y;
+                     c.infer.workspace_bytes = sizeof c.b.workspace;
+                     return c.run_infer();
+                   }});
+  check_rules(rules);
+}
+
+TEST_CASE("arguments: prepared renormalization needs its corrections") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = 2;
+  d.renorm = 1;
+  const double saved[2] = {1, 1};
+  double coefficients[8] = {};
+  bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
+  a.mean = a.inv_std = saved;
+  check_refusal(bnorm_prepare(make_plan(d).get(), &a, coefficients), BNORM_INVALID_ARGUMENT, nullptr,
+                {"renorm_r = NULL"});
+  a.renorm_r = a.renorm_d = saved;
+  CHECK(bnorm_prepare(make_plan(d).get(), &a, coefficients) == BNORM_OK);
+}
+
+TEST_CASE("arguments: the very same tensor has elements of equal size") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.data_type = BNORM_BF16;
+  d.output_type = BNORM_F32;
+  d.batch = 1;
+  d.channels = 4;
+  float memory[4] = {};
+  const float running[4] = {1, 1, 1, 1};
+  bnorm_infer_args a = BNORM_INFER_ARGS_INIT;
+  a.x = a.y = memory;
+  a.running_mean = a.running_var = running;
+  check_refusal(bnorm_infer(make_plan(d).get(), &a), BNORM_INVALID_ARGUMENT, nullptr, {"y", "overlaps x"});
+  d.output_type = BNORM_F16;
+  CHECK(bnorm_infer(make_plan(d).get(), &a) == BNORM_OK);
+}
+
 TEST_CASE("arguments: what backward does not read counts as not given") {
   bnorm_desc d = BNORM_DESC_INIT;
   d.batch = 2;

@@ -24,8 +24,9 @@ Outputs run_serial(const Problem& p, Operation operation) { return p.run(operati
 
 /// Shapes large enough that threads get work (768 KB and more), one for each way of splitting it.
 std::vector<Case> large_cases() {
+  // 300 groups: more than there are tasks.
   const Shape shapes[] = {{1, 64, 100, 49}, {1, 3, 33, 1024}, {2, 900, 17, 9},   {1, 9000, 15, 1}, {1, 2, 2, 40000},
-                          {1, 1027, 64, 4}, {3, 90, 65, 16},  {1, 1, 1, 200001}, {1, 40, 4200, 3}};
+                          {1, 1027, 64, 4}, {3, 90, 65, 16},  {1, 1, 1, 200001}, {1, 40, 4200, 3}, {300, 1, 8, 200}};
   const bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F32, BNORM_F64, BNORM_F16};
   std::vector<Case> r;
   for (const Shape& shape : shapes) {
@@ -36,6 +37,8 @@ std::vector<Case> large_cases() {
     c.activation = static_cast<bnorm_activation>(r.size() * 2 / 3 % kActivations);
     c.residual = r.size() % 4 >= 2;
     c.mode = BNORM_RUNNING_SEQUENTIAL;
+    if (shape.n * shape.s > 200000)
+      c.data = BNORM_F32, c.weights = Weights::kFrequency;  // whose sums are shared out, too
     for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast, Layout::kMixed}) {
       c.layout = layout;
       r.push_back(c);
@@ -46,8 +49,8 @@ std::vector<Case> large_cases() {
 
 /// One case for each kernel family and type, small; of 50 x 33 positions the third block begins with a strip of one.
 std::vector<Case> small_cases() {
-  const Shape shapes[] = {{2, 5, 3, 19},   {1, 70, 5, 4},  {1, 33, 20, 1}, {2, 9, 17, 7},
-                          {1, 3, 2, 1500}, {1, 20, 27, 9}, {1, 50, 34, 33}};
+  const Shape shapes[] = {{2, 5, 3, 19},   {1, 70, 5, 4},  {1, 33, 20, 1},  {2, 9, 17, 7},
+                          {1, 3, 2, 1500}, {1, 20, 27, 9}, {1, 50, 34, 33}, {2, 6, 200, 2}};
   std::vector<Case> r;
   for (const Shape& shape : shapes)
     for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16})

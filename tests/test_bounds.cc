@@ -24,8 +24,6 @@ constexpr double kSecondOrder = 1 + 0x1p-7;
 
 double size(const Exact& v) { return std::fabs(v.convert_to<double>()); }
 
-double roundoff(bnorm_type type) { return type == BNORM_F64 ? kW : (type == BNORM_BF16 ? 0x1p-8 : 0x1p-24); }
-
 /// u, w, o and p of the page.
 struct Roundoffs {
   double u, p, o;

@@ -364,9 +364,12 @@ TEST_CASE("contract: the simple calls give the bits of the full ones") {
   CHECK(full.inv_std == simple.inv_std);
   CHECK(full.running_mean == simple.running_mean);
   CHECK(full.running_var == simple.running_var);
-  const bnorm_backward_args b = full.backward_args(nullptr);
+  std::vector<float> scale(Large::kChannels);
+  for (size_t i = 0; i < scale.size(); ++i) scale[i] = 0.5F + static_cast<float>(i) / 8;
+  bnorm_backward_args b = full.backward_args(nullptr);
+  b.scale = scale.data();
   REQUIRE(bnorm_backward(full.plan.get(), &b) == BNORM_OK);
-  REQUIRE(bnorm_backward_f32(n, c, s, simple.x.data(), simple.dy.data(), nullptr, simple.mean.data(),
+  REQUIRE(bnorm_backward_f32(n, c, s, simple.x.data(), simple.dy.data(), scale.data(), simple.mean.data(),
                              simple.inv_std.data(), simple.dx.data(), simple.dscale.data(),
                              simple.dshift.data()) == BNORM_OK);
   CHECK(full.dx == simple.dx);

@@ -66,7 +66,7 @@ class Ranks {
   std::barrier<> barrier_;
 };
 
-constexpr int64_t kGroups = 2, kChannels = 5, kSpatial = 16;
+constexpr int64_t kGroups = 2, kChannels = 21, kSpatial = 16;  // more channels than are merged at a time
 
 /// What a call is besides a step with ReLU.
 enum class Kind { kPlain, kFromOutput, kFromMask, kRenorm, kFrozen, kBlocked };

@@ -104,6 +104,22 @@ TEST_CASE("extremes: the largest floats don't overflow, and a variance beyond f3
     }
 }
 
+TEST_CASE("extremes: deviations whose squares are subnormal in f64") {
+  for (const std::string& isa : isas())
+    for (const int64_t channels : {1, 20}) {
+      INFO(isa);
+      const IsaScope scope(isa);
+      Case c;
+      c.shape = {1, 4, channels, 4};
+      c.data = c.param = BNORM_F64;
+      c.epsilon = 0;
+      Problem p(c);
+      for (size_t i = 0; i < p.inputs().x.size(); ++i) p.inputs().x[i] = (i % 2 == 0 ? 1 : -1) * 0x1p-515;
+      for (const double inv_std : p.run(Operation::kTrain, BNORM_SERIAL).inv_std)
+        CHECK(std::fabs(inv_std * 0x1p-515 - 1) <= 1e-14);
+    }
+}
+
 TEST_CASE("extremes: subnormal inputs are not flushed") {
   const double tiny = std::numeric_limits<float>::denorm_min();
   for (const Shape& shape : shapes())

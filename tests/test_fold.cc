@@ -48,10 +48,6 @@ struct Layer {
   }
 };
 
-double roundoff(bnorm_type type) {
-  return type == BNORM_F32 ? 0x1p-24 : (type == BNORM_F64 ? 0x1p-53 : (type == BNORM_F16 ? 0x1p-11 : 0x1p-8));
-}
-
 /// A layer with random weights, statistics and parameters.
 class Fold {
  public:

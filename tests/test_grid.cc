@@ -44,6 +44,17 @@ TEST_CASE("grid: within the bounds of the reference") {
   }
 }
 
+TEST_CASE("grid: more channels than per-channel steps take at a time") {
+  size_t number = 0;
+  for (GridCase k : pairwise_grid()) {
+    if (++number % 4 != 0) continue;
+    Case& c = k.config;
+    if (c.batch >= 0) c.batch = 3;
+    c.shape = {c.shape.g, c.batch >= 0 ? 5 : 3, 300, 1 + static_cast<int64_t>(number / 4 % 3)};
+    check_case(k);
+  }
+}
+
 TEST_SUITE("isa") {
   TEST_CASE("small grid: within the bounds of the reference") {
     size_t number = 0;
@@ -55,6 +66,15 @@ TEST_SUITE("isa") {
     const char* const expected = std::getenv("BNORM_EXPECT_ISA");
     if (expected != nullptr) CHECK(std::string(bnorm_isa()) == expected);
     CHECK(isas().front() == bnorm_isa());
+#if defined(__x86_64__) && defined(BNORM_EVERY_ISA)
+    if (std::getenv("BNORM_ISA") != nullptr) return;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    CHECK(std::string(bnorm_isa()) ==
+          (avx512 ? "avx512" : (avx2 ? "avx2" : (__builtin_cpu_supports("sse4.2") ? "sse42" : "generic"))));
+#endif
   }
 }
 

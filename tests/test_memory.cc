@@ -83,7 +83,7 @@ TEST_CASE("memory: block borders against unmapped pages") {
     for (const int64_t batch : {1023, 1024, 1025, 2049})
       for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
         for (size_t turn = 0; turn < 5; ++turn) {
-          Case c = fenced(channels, 1, placement, turn * 4);
+          Case c = fenced(channels, 1, placement, turn * 3);
           c.shape.n = batch;
           run_all(c);
         }

@@ -170,7 +170,7 @@ TEST_CASE("bits: several processes whose parts are equal powers of two of whole 
           const int64_t share = block.samples * blocks;
           const int64_t n = share * processes - (full || share == 1 ? 0 : share / 2);
           INFO("S ", block.spatial, " N ", n, " processes ", processes, " blocks of each ", blocks);
-          Shared shared({2, n, 3, block.spatial}, share);
+          Shared shared({2, n, 17, block.spatial}, share);
           CHECK(shared.one_process() == shared.many_processes());
         }
 }

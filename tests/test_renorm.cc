@@ -18,25 +18,36 @@ namespace {
 using Values = std::vector<double>;
 constexpr double kEpsilon = 1e-3, kRMax = 1.5, kDMax = 0.5;
 
+/// What groups share; kBlocks: blocks of 8 channels, which are groups inside.
+enum class Sharing { kAll, kNothing, kBlocks };
+
 /// A problem in f64, so that the formulas can be compared closely.
 struct Renorm {
+  Sharing sharing = Sharing::kAll;
   int64_t groups = 2, batch = 6, channels = 5, spatial = 7;
   bool channels_last = false;
   double r_max = kRMax, d_max = kDMax;
   Values x, dy, scale, shift, running_mean, running_var;
 
-  Renorm() {
+  explicit Renorm(Sharing s = Sharing::kAll) : sharing(s) {
+    if (s == Sharing::kBlocks) groups = 1, channels = 16;
     Random random(11);
     x = normals<double>(random, groups * batch * channels * spatial, 1);
     dy = normals<double>(random, groups * batch * channels * spatial);
-    scale = normals<double>(random, channels, 1, 0.2);
-    shift = normals<double>(random, channels, 0, 0.2);
+    const int64_t params = (s == Sharing::kNothing ? groups : 1) * channels;
+    scale = normals<double>(random, params, 1, 0.2);
+    shift = normals<double>(random, params, 0, 0.2);
     // Some corrections inside their limits, some beyond.
-    running_mean = normals<double>(random, channels, 1, 0.6);
-    for (int64_t c = 0; c < channels; ++c) running_var.push_back(0.3 + 0.7 * static_cast<double>(c));
+    running_mean = normals<double>(random, params, 1, 0.6);
+    for (int64_t i = 0; i < params; ++i) running_var.push_back(0.3 + 0.7 * static_cast<double>(i % 6));
+  }
+  /// Of a group's channel in scale and the like.
+  size_t param_at(int64_t g, int64_t c) const {
+    return static_cast<size_t>((sharing == Sharing::kNothing ? g * channels : 0) + c);
   }
   size_t at(int64_t g, int64_t n, int64_t c, int64_t s) const {
-    const int64_t inner = channels_last ? s * channels + c : c * spatial + s;
+    int64_t inner = channels_last ? s * channels + c : c * spatial + s;
+    if (sharing == Sharing::kBlocks) inner = (c / 8 * spatial + s) * 8 + c % 8;
     return static_cast<size_t>((g * batch + n) * channels * spatial + inner);
   }
   size_t all() const { return static_cast<size_t>(groups * channels); }
@@ -54,10 +65,14 @@ struct Renorm {
     d.batch = batch;
     d.channels = channels;
     d.spatial = spatial;
-    d.running_mode = BNORM_RUNNING_SEQUENTIAL;
+    d.running_mode = sharing == Sharing::kNothing ? BNORM_RUNNING_PER_GROUP : BNORM_RUNNING_SEQUENTIAL;
+    d.params_per_group = sharing == Sharing::kNothing;
     d.epsilon = kEpsilon;
     d.renorm = 1;
-    REQUIRE(bnorm_desc_set_layout(&d, channels_last ? BNORM_CHANNELS_LAST : BNORM_PLANAR) == BNORM_OK);
+    if (sharing == Sharing::kBlocks)
+      d.channel_block = 8;
+    else
+      REQUIRE(bnorm_desc_set_layout(&d, channels_last ? BNORM_CHANNELS_LAST : BNORM_PLANAR) == BNORM_OK);
     return make_plan(d);
   }
 };
@@ -173,7 +188,7 @@ long double clip(long double v, long double low, long double high) { return std:
 /// sum(dy * y) of a group's channel with r and d held, which backward differentiates.
 long double loss(const Renorm& p, const Results& actual, const std::vector<long double>& x, int64_t g, int64_t c) {
   const Channel k = channel_of(p, x, g, c);
-  const auto i = static_cast<size_t>(g * p.channels + c), j = static_cast<size_t>(c);
+  const size_t i = static_cast<size_t>(g * p.channels + c), j = p.param_at(g, c);
   long double sum = 0;
   p.each(g, c, [&](size_t e) {
     const long double hat = (x[e] - k.mean) / k.deviation * actual.r[i] + actual.d[i];
@@ -187,7 +202,7 @@ void check_forward(const Renorm& p, const Results& actual) {
   int inside = 0;
   for (int64_t g = 0; g < p.groups; ++g)
     for (int64_t c = 0; c < p.channels; ++c) {
-      const auto i = static_cast<size_t>(g * p.channels + c), j = static_cast<size_t>(c);
+      const size_t i = static_cast<size_t>(g * p.channels + c), j = p.param_at(g, c);
       const Channel k = channel_of(p, x, g, c);
       const long double sigma = std::sqrt(static_cast<long double>(p.running_var[j]) + kEpsilon);
       const long double r = clip(k.deviation / sigma, 1 / p.r_max, p.r_max);
@@ -209,6 +224,7 @@ void check_backward(const Renorm& p, const Results& actual) {
   for (int64_t c = 0; c < p.channels; ++c) {
     long double dscale = 0, dshift = 0;
     for (int64_t g = 0; g < p.groups; ++g) {
+      if (p.sharing == Sharing::kNothing) dscale = dshift = 0;
       const Channel k = channel_of(p, x, g, c);
       const auto i = static_cast<size_t>(g * p.channels + c);
       p.each(g, c, [&](size_t e) {
@@ -224,9 +240,10 @@ void check_backward(const Renorm& p, const Results& actual) {
         x[e] = middle;
         CHECK(std::fabs(actual.dx[e] - (above - below) / (2 * h)) <= 1e-9);
       });
+      if (p.sharing != Sharing::kNothing && g + 1 < p.groups) continue;
+      CHECK(std::fabs(actual.dscale[p.param_at(g, c)] - dscale) <= 1e-12);
+      CHECK(std::fabs(actual.dshift[p.param_at(g, c)] - dshift) <= 1e-12);
     }
-    CHECK(std::fabs(actual.dscale[static_cast<size_t>(c)] - dscale) <= 1e-12);
-    CHECK(std::fabs(actual.dshift[static_cast<size_t>(c)] - dshift) <= 1e-12);
   }
 }
 
@@ -247,6 +264,16 @@ TEST_SUITE("isa") {
           check_backward(p, actual);
           CHECK(run_in_parts(p) == actual);
         }
+  }
+}
+
+TEST_CASE("renorm: of groups that share nothing, and in blocks of channels") {
+  for (const Sharing sharing : {Sharing::kNothing, Sharing::kBlocks}) {
+    const Renorm p(sharing);
+    const Results actual = run(p);
+    check_forward(p, actual);
+    check_backward(p, actual);
+    CHECK(run_in_parts(p) == actual);
   }
 }
 

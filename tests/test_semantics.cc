@@ -12,9 +12,6 @@
 namespace bnorm_tests {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
 Case small(const Shape& shape, bnorm_type data = BNORM_F32) {
   Case c;
   c.shape = shape;
@@ -201,6 +198,64 @@ TEST_CASE("semantics: the guard holds back a variance that param_type cannot hol
   CHECK(out.running_mean[2] == p.inputs().running_mean[2]);
   CHECK(out.running_var[2] == p.inputs().running_var[2]);
   CHECK(std::isfinite(out.y[p.index(0, 0, 2, 0)]));
+}
+
+TEST_CASE("semantics: the guard goes by what 16-bit parameters hold") {
+  // Variances that f32 holds and the type does not, and the means that it does.
+  const struct {
+    bnorm_type type;
+    double deviation;
+  } kinds[] = {{BNORM_F16, 260}, {BNORM_BF16, 0x1.ffep63}};
+  for (const auto& kind : kinds)
+    for (const double size : {1.0, 0.9}) {
+      Case c = small({1, 6, 5, 20});
+      c.guard = true;
+      c.biased = true;
+      c.param = kind.type;
+      Problem p(c);
+      for (int64_t n = 0; n < 6; ++n)
+        for (int64_t s = 0; s < 20; ++s)
+          p.inputs().x[p.index(0, n, 2, s)] = (s % 2 == 0 ? size : -size) * kind.deviation;
+      const Outputs out = train(p);
+      CHECK(out.status == (size == 1 ? BNORM_NONFINITE : BNORM_OK));
+      CHECK((out.running_var[2] == p.inputs().running_var[2]) == (size == 1));
+      CHECK(std::isfinite(out.running_var[2]));
+    }
+}
+
+TEST_CASE("semantics: dresidual may be dy") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 3;
+  d.channels = 5;
+  d.spatial = 70;
+  d.activation = BNORM_RELU;
+  d.residual_added = 1;
+  for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
+    REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+    const PlanPointer plan = make_plan(d);
+    std::vector<float> x, y, dy, dx[2], dresidual;
+    for (int64_t i = 0; i < 3 * 5 * 70; ++i) {
+      x.push_back(static_cast<float>(i * 7 % 101) - 50);
+      y.push_back(static_cast<float>(i % 3));
+      dy.push_back(static_cast<float>(i * 13 % 29) - 14);
+    }
+    dresidual = dx[0] = dx[1] = x;
+    const std::vector<double> mean(5, 1), inv_std(5, 0.03);
+    bnorm_backward_args a = BNORM_BACKWARD_ARGS_INIT;
+    a.x = x.data();
+    a.y = y.data();
+    a.dy = dy.data();
+    a.mean = mean.data();
+    a.inv_std = inv_std.data();
+    a.dx = dx[0].data();
+    a.dresidual = dresidual.data();
+    REQUIRE(bnorm_backward(plan.get(), &a) == BNORM_OK);
+    a.dx = dx[1].data();
+    a.dresidual = dy.data();
+    REQUIRE(bnorm_backward(plan.get(), &a) == BNORM_OK);
+    CHECK(dx[0] == dx[1]);
+    CHECK(dresidual == dy);
+  }
 }
 
 TEST_CASE("semantics: a constant channel has variance exactly 0") {

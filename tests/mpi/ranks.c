@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { kChannels = 7, kSpatial = 16, kBlock = 64, kSample = kChannels * kSpatial };
+enum { kChannels = 21, kSpatial = 16, kBlock = 64, kSample = kChannels * kSpatial };
 
 static int rank, ranks, failures;
 
