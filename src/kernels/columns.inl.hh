@@ -43,14 +43,6 @@ struct LaneMap {
   }
   /// The same of maps.
   int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? planar_channels() : all; }
-  int64_t mapped_lanes(int64_t tile_channels) const {
-    if (family == kColumnsNarrow) return kStrip * channels;
-    return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
-  }
-  int64_t mapped_positions() const {  // of a row
-    if (family == kColumnsNarrow) return kStrip;
-    return family == kColumnsPlanar ? order.spatial : 1;
-  }
   int64_t class_slots() const { return octet_positions() / classes(); }
   /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class.
   int64_t slot_at(int64_t slot, int64_t stride) const {
@@ -94,7 +86,8 @@ BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t l
   return to;
 }
 
-/// Coefficient arrays in lane order, the first lane being channel c's. In channels-last they lie so already.
+/// Coefficient arrays in lane order, the first lane being channel c's. Of one position in channels-last they lie so
+/// already.
 template <class Op>
 struct LaneArrays {
   using A = typename Op::A;
@@ -102,7 +95,7 @@ struct LaneArrays {
   CoefficientArrays<A> arrays;
 
   LaneArrays(const Tile& t, const LaneMap& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {
-    if (map.family != kColumns)
+    if (map.family != kColumns || lanes > map.channels)
       each<Op::coefficient_begin, Op::coefficient_end>(
           [&](auto k) { arrays.value[k] = spread(arrays.value[k], value[k], map, lanes); });
   }
