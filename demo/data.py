@@ -9,9 +9,9 @@ from pathlib import Path
 
 import idx2numpy
 import numpy as np
-from setups import BATCH
+from setups import BATCH, WIDTHS
 
-CLASSES = 10
+CLASSES = WIDTHS[-1]
 PIXELS = (28, 28)
 DEFAULT_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 

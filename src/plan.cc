@@ -63,21 +63,17 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
-      : has_residual_(d.residual_added != 0),
-        weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
-        fits_{families_of(d, d.x)} {
+      : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
       fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
     }
+    if (!d.residual_added) fits_[kResidual] = fits_[kDresidual] = ~0u;  // which the plan does not have
   }
   /// The best family that suits all the given tensors.
   Family family(std::initializer_list<Tensor> tensors) const { return best(tensors, ~0u); }
   /// The one of all passes with a mask, whose bits lie as its lanes do.
-  Family masked() const {
-    const unsigned fits = weighted_ & ~(1u << kColumnsNarrow);
-    return has_residual_ ? best({kX, kY, kResidual, kDx, kDy, kDresidual}, fits) : best({kX, kY, kDx, kDy}, fits);
-  }
+  Family masked() const { return best({kX, kY, kResidual, kDx, kDy, kDresidual}, weighted_ & ~(1u << kColumnsNarrow)); }
   /// The best of those that have kernels for weights, where there are any.
   Family weighted(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
 
@@ -89,21 +85,19 @@ class Chooser {
     return kScattered;
   }
 
-  bool has_residual_;
   unsigned weighted_;
   unsigned fits_[kTensors];
 };
 
 Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
   if (d.from_mask) return {choose.weighted({kX}), choose.masked()};
-  return {choose.weighted({kX}), d.residual_added ? choose.family({kX, kResidual, kY}) : choose.family({kX, kY})};
+  return {choose.weighted({kX}), choose.family({kX, kResidual, kY})};
 }
 
 Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
   if (d.from_mask) return {choose.masked(), choose.masked()};
   const Tensor x = d.from_output ? kY : kX;
-  return {choose.weighted({x, kDy, other}),
-          d.residual_added ? choose.weighted({x, kDy, other, kDx, kDresidual}) : choose.weighted({x, kDy, other, kDx})};
+  return {choose.weighted({x, kDy, other}), choose.weighted({x, kDy, other, kDx, kDresidual})};
 }
 
 void choose_types(Plan& p) {
