@@ -42,8 +42,8 @@ struct LaneSums {
   alignas(64) double second[kOctet * kTileLanes];
   int64_t stride;
 
-  /// Those of the classes from k on.
-  void clear(const LaneGroups& groups, int64_t k, int64_t classes) {
+  /// Those of the classes from k on. Not inlined: 4 KB of AVX2's kernels.
+  __attribute__((noinline)) void clear(const LaneGroups& groups, int64_t k, int64_t classes) {
     const auto zero = Lanes<double>::broadcast(0);
     for (; k < classes; ++k)
       for (int64_t i = 0; i < groups.count; ++i) {
@@ -262,7 +262,10 @@ static inline void fold_slots_of(const LaneMap& map, int64_t channels, const dou
   } else {
     for (int64_t j = 0; j < channels; j += 16) {
       const auto sum = slots_sum<count>([&](auto i) BNORM_IN_LOOP { return Lanes<double>::load(slot[i] + j); });
-      Element<double>::store_first(result + j, sum, channels - j);
+      if (channels - j >= 16)
+        sum.store(result + j);
+      else
+        Element<double>::store_first(result + j, sum, channels - j);
     }
   }
 }

@@ -42,7 +42,7 @@ struct Element {  // f32 and f64 are their own arithmetic type
 
   static Lanes<T> load(From p) { return Lanes<T>::load(p); }
   static Lanes<T> load_first(From p, int64_t n) {
-    if constexpr (kMaskedMoves) return Lanes<T>::load_first(p, n);
+    if constexpr (kMaskedLoads) return Lanes<T>::load_first(p, n);
     T buffer[16] = {};
     copy_first(p, buffer, n);
     return load(buffer);
@@ -56,7 +56,7 @@ struct Element {  // f32 and f64 are their own arithmetic type
   static void store(To p, const Lanes<T>& a) { a.store(p); }
   static void stream(To p, const Lanes<T>& a) { a.stream(p); }
   static void store_first(To p, const Lanes<T>& a, int64_t n) {
-    if constexpr (kMaskedMoves) return a.store_first(p, n);
+    if constexpr (kMaskedStores) return a.store_first(p, n);
     T buffer[16];
     a.store(buffer);
     copy_first(buffer, p, n);

@@ -58,10 +58,11 @@ struct Pair {
     lo.stream(p);
     hi.stream(p + Half::size);
   }
-  /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0. If kMaskedMoves.
+  /// Touches the first n elements only, n <= 0 and n >= size included; the other lanes are 0. If kMaskedLoads.
   static Pair load_first(const Element* p, int64_t n) {
     return {Half::load_first(p, n), Half::load_first(p + Half::size, n - Half::size)};
   }
+  /// Likewise. If kMaskedStores.
   void store_first(Element* p, int64_t n) const {
     lo.store_first(p, n);
     hi.store_first(p + Half::size, n - Half::size);

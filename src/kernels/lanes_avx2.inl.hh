@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::avx2;
-constexpr bool kMaskedMoves = true;
+// AMD's masked stores take 12 cycles a register: without them inference of 1x64x49 takes 0.87 of the time, of 60x100
+// 0.85 (EPYC, Zen 3).
+constexpr bool kMaskedLoads = true, kMaskedStores = false;
 
-// Masked moves touch no byte of a lane that is off.
+// Masked loads touch no byte of a lane that is off.
 static inline __m256i first_of_8(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -12,8 +14,6 @@ static inline __m256i first_of_4(int64_t n) {
 }
 static inline __m256 load_masked(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_of_8(n)); }
 static inline __m256d load_masked(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_of_4(n)); }
-static inline void store_masked(float* p, __m256 v, int64_t n) { _mm256_maskstore_ps(p, first_of_8(n), v); }
-static inline void store_masked(double* p, __m256d v, int64_t n) { _mm256_maskstore_pd(p, first_of_4(n), v); }
 
 // From memory, since a register's upper half takes a move of its own.
 static inline __m256d load_widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::avx512bw;
-constexpr bool kMaskedMoves = true;
+constexpr bool kMaskedLoads = true, kMaskedStores = true;
 
 // Masked moves touch no byte of a lane that is off.
 static inline unsigned first_of(int64_t n, int64_t size) {

@@ -2,7 +2,7 @@
 // Part as one scalar: plain C++, the oracle of the other ISAs.
 #pragma once
 
-constexpr bool kMaskedMoves = false;
+constexpr bool kMaskedLoads = false, kMaskedStores = false;
 
 template <class T>
 struct Part {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::neon64;
-constexpr bool kMaskedMoves = false;
+constexpr bool kMaskedLoads = false, kMaskedStores = false;
 
 static inline float64x2_t load_widened(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
 

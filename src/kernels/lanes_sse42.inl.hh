@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 using Arch = xsimd::sse4_2;
-constexpr bool kMaskedMoves = false;
+constexpr bool kMaskedLoads = false, kMaskedStores = false;
 
 static inline __m128d load_widened(const float* p) {
   // __m128i may alias floats; a double may not.

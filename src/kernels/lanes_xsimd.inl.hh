@@ -2,11 +2,11 @@
 // Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch` and, on its registers:
 // load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), larger and smaller (a > b ? a : b
 // and a < b ? a : b, so b for NaN), store_around_cache, finish_stores (what follows is seen later than those stores);
-// bits_of (a comparison's, a bit a lane) and selected (by bits);
-// kMaskedMoves and, if true, load_masked and store_masked of both types. After this file: widen (f64 from f32 lanes),
-// narrow_words (integers of 32 bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16, store_around_cache
-// of halves; load_masked and store_masked of them only where the CPU has such moves; every_other (of two registers, the
-// lanes at even or odd places) where registers hold 8 f32.
+// bits_of (a comparison's, a bit a lane) and selected (by bits); kMaskedLoads and, if true, load_masked of both types,
+// likewise kMaskedStores and store_masked. After this file: widen (f64 from f32 lanes), narrow_words (integers of 32
+// bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16, store_around_cache of halves; load_masked and
+// store_masked of them only where the CPU has such moves; every_other (of two registers, the lanes at even or odd
+// places) where registers hold 8 f32.
 #pragma once
 
 /// Sum of 2, 4 or 8 elements, halves onto halves.
