@@ -15,6 +15,15 @@ Affine affine_of(const Plan& plan, const Call& call, int64_t g, int64_t c) {
   return {advance(call.affine.scale, at, bytes), advance(call.affine.shift, at, bytes), plan.param_type};
 }
 
+/// From running statistics: channels of group g into `coefficient`.
+void prepare_from_running(const Plan& plan, const Call& call, int64_t g, void* const* coefficient) {
+  const int64_t at = plan.desc.running_mode == BNORM_RUNNING_PER_GROUP ? g * plan.desc.channels : 0;
+  const int64_t bytes = plan.param_bytes();
+  plan.table->prepare_running[plan.param][plan.arithmetic](
+      advance(call.running_mean, at, bytes), advance(call.running_var, at, bytes), plan.desc.epsilon,
+      affine_of(plan, call, g, 0), coefficient, plan.desc.channels);
+}
+
 void prepare_from_saved(const Run& run, int64_t g, int64_t c0, int64_t c1) {
   void* coefficient[kCoefficients];
   run.coefficients_at(g, c0, coefficient);
@@ -73,7 +82,7 @@ void take_output_for_input(const Run& run, int64_t g) {
 void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) {
   for (int k = 0; k < kCoefficients; ++k)
     coefficient[k] =
-        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.all_channels(), plan.arithmetic_bytes()));
+        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.coefficient_doubles(), sizeof(double)));
 }
 
 void fill_coefficients(const Plan& plan, const Call& call, void* buffer) {
@@ -108,14 +117,6 @@ void fill_coefficients(const Plan& plan, const Call& call, void* buffer) {
       plan.table->prepare_saved[affine.type == kF64][plan.arithmetic](mean, inv_std, affine, coefficient, count);
     }
   }
-}
-
-void prepare_from_running(const Plan& plan, const Call& call, int64_t g, void* const* coefficient) {
-  const int64_t at = plan.desc.running_mode == BNORM_RUNNING_PER_GROUP ? g * plan.desc.channels : 0;
-  const int64_t bytes = plan.param_bytes();
-  plan.table->prepare_running[plan.param][plan.arithmetic](
-      advance(call.running_mean, at, bytes), advance(call.running_var, at, bytes), plan.desc.epsilon,
-      affine_of(plan, call, g, 0), coefficient, plan.desc.channels);
 }
 
 void finish_statistics(const Run& run, int64_t g, int64_t c0, int64_t c1, double count, const double* mean,

@@ -10,9 +10,6 @@ void map_coefficients(const Plan& plan, const void* buffer, void** coefficient);
 /// Fills that buffer.
 void fill_coefficients(const Plan& plan, const Call& call, void* buffer);
 
-/// From running statistics: channels of group g into `coefficient`.
-void prepare_from_running(const Plan& plan, const Call& call, int64_t g, void* const* coefficient);
-
 /// Saved statistics and coefficients of channels from the moments of `count` values.
 void finish_statistics(const Run& run, int64_t g, int64_t c0, int64_t c1, double count, const double* mean,
                        const double* m2);

@@ -90,16 +90,12 @@ bnorm_status backward_together(const Run& run) {
 // ---------------------------------------------------------------------------------------------- full calls --
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
-  const Scratch scratch(handle, call);
+  const Plan& plan = handle.plan;
+  const Scratch scratch(handle, call, plan.coefficients_bytes() + size_t{kCacheLine});
   if (!scratch.memory()) return scratch.refuse(call);
-  const Run run(handle.plan, call, scratch.memory());
-  if (run.empty()) return BNORM_OK;
-  for (int64_t g = 0; g < run.desc().groups; ++g) {
-    void* coefficient[kCoefficients];
-    run.coefficients_at(g, 0, coefficient);
-    prepare_from_running(run.plan, call, g, coefficient);
-  }
-  return run_passes(run, forward_passes(run.plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
+  void* const coefficients = first_line(scratch.memory());
+  fill_coefficients(plan, call, coefficients);
+  return run_normalize(plan, call, coefficients);
 }
 
 bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients) {
@@ -110,7 +106,7 @@ bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficient
 }
 
 bnorm_status run_train(const bnorm_plan& handle, Call& call) {
-  const Scratch scratch(handle, call);
+  const Scratch scratch(handle, call, handle.plan.workspace_bytes);
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return train_together(run);
@@ -137,7 +133,7 @@ bnorm_status run_train(const bnorm_plan& handle, Call& call) {
 }
 
 bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
-  const Scratch scratch(handle, call);
+  const Scratch scratch(handle, call, handle.plan.workspace_bytes);
   if (!scratch.memory()) return withdraw(&handle, call, scratch.refuse(call));
   const Run run(handle.plan, call, scratch.memory());
   if (call.exchange) return backward_together(run);
@@ -160,7 +156,7 @@ bnorm_status run_backward(const bnorm_plan& handle, Call& call) {
 // -------------------------------------------------------------------------------------------------- parts --
 
 bnorm_status run_moments(const bnorm_plan& handle, Call& call, double* moments) {
-  const Scratch scratch(handle, call);
+  const Scratch scratch(handle, call, handle.plan.workspace_bytes);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
   return reduce_to(run, forward_passes(run.plan, true, false), PartialKind::kMoments, moments);
@@ -190,7 +186,7 @@ bnorm_status run_finalize(const bnorm_plan& handle, Call& call, const double* mo
 }
 
 bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums) {
-  const Scratch scratch(handle, call);
+  const Scratch scratch(handle, call, handle.plan.workspace_bytes);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
   prepare_backward(run);
@@ -198,7 +194,7 @@ bnorm_status run_sums(const bnorm_plan& handle, Call& call, double* sums) {
 }
 
 bnorm_status run_apply(const bnorm_plan& handle, Call& call, const double* sums) {
-  const Scratch scratch(handle, call);
+  const Scratch scratch(handle, call, handle.plan.workspace_bytes);
   if (!scratch.memory()) return scratch.refuse(call);
   const Run run(handle.plan, call, scratch.memory());
   make_weights(run);

@@ -80,7 +80,8 @@ constexpr int kOther = kTensors, kWeights = kOther + 1, kMask = kWeights + 1;
 
 /// Types of elements and parameters.
 enum ElementType { kF32, kF64, kBf16, kF16, kElementTypes };
-static inline int64_t bytes_of(ElementType type) { return type == kF64 ? 8 : (type == kF32 ? 4 : 2); }
+static constexpr signed char kElementBytes[kElementTypes] = {4, 8, 2, 2};
+static inline int64_t bytes_of(ElementType type) { return kElementBytes[type]; }
 
 /// Element types of all tensors of a call, as kernels are compiled for them.
 enum Data {

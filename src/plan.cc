@@ -12,8 +12,6 @@
 namespace bnorm {
 namespace {
 
-constexpr size_t kCacheLine = 64;
-
 /// Bytes of a cache of this machine; `otherwise` where the system does not say.
 int64_t cache_bytes(int name, int64_t otherwise) {
   const long bytes = sysconf(name);
@@ -200,22 +198,18 @@ void choose_forms(Plan& p) {
 /// Hands out consecutive arrays, each on a cache line of its own; with no memory it only counts.
 class Layout {
  public:
-  explicit Layout(void* memory) : base_(static_cast<char*>(memory)) {
-    const auto address = reinterpret_cast<uintptr_t>(memory);
-    if (memory) used_ = (kCacheLine - address % kCacheLine) % kCacheLine;
-  }
+  explicit Layout(void* memory) : base_(memory ? static_cast<char*>(first_line(memory)) : nullptr) {}
   void* take(int64_t elements, int64_t element_bytes) {
     void* const array = base_ ? base_ + used_ : nullptr;
-    const auto bytes = static_cast<size_t>(elements * element_bytes);
-    used_ += (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    used_ += (elements * element_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
     return array;
   }
   double* take_doubles(int64_t elements) { return static_cast<double*>(take(elements, 8)); }
-  size_t used() const { return used_; }
+  int64_t used() const { return used_; }
 
  private:
   char* base_;
-  size_t used_ = 0;
+  int64_t used_ = 0;
 };
 
 Workspace lay_out(const Plan& plan, Layout& layout) {
@@ -252,11 +246,6 @@ double as_element(const KernelTable& table, ElementType type, double value) {
   table.blend[type == kF64](replaced, &value, 1, &element, type, 1);
   table.load_params[type == kF64](&element, type, 0, &value, 1);
   return value;
-}
-
-int64_t Plan::coefficients_doubles() const {
-  constexpr int64_t unit = sizeof(double);
-  return ((kOffset + 1) * all_channels() * arithmetic_bytes() + unit - 1) / unit;
 }
 
 /// Axes in the order of the lanes, whose rows begin at multiples of 16 bits.
@@ -301,7 +290,7 @@ void make_plan(const KernelTable* table, Plan* plan) {
   p.workspace_blocks = block_count(make_order(d.batch, d.spatial));
   Layout layout(nullptr);
   lay_out(p, layout);
-  p.workspace_bytes = layout.used() + kCacheLine;
+  p.workspace_bytes = static_cast<size_t>(layout.used() + kCacheLine);
 }
 
 Workspace map_workspace(const Plan& plan, void* memory) {

@@ -43,13 +43,15 @@ Run::Run(const Plan& p, Call& c, void* memory) : plan(p), call(c), order(make_or
     w.saved_inv_std = static_cast<double*>(call.inv_std);
   }
   weights = call.lengths ? w.weights : call.weights;
-  bytes = bytes_per_channel = 0;
+  int64_t all = 0, widest = 0;  // bytes of an element
   for (int i = 0; i < kTensors; ++i) {
     if (!call.tensor[i]) continue;
-    const int64_t of_channel = order.batch * order.spatial * plan.element_bytes(i);
-    bytes += desc().groups * channels() * of_channel;
-    bytes_per_channel = std::max(bytes_per_channel, 2 * of_channel);
+    all += plan.element_bytes(i);
+    widest = std::max(widest, plan.element_bytes(i));
   }
+  const int64_t of_channel = order.batch * order.spatial;
+  bytes = desc().groups * channels() * of_channel * all;
+  bytes_per_channel = 2 * of_channel * widest;
 }
 
 View Run::weights_of(int64_t g) const {
@@ -85,9 +87,7 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   t.tensor[kWeights] = weights ? weights_of(p.g) : View{};
   t.tensor[kMask] = call.mask ? plan.mask() : View{};
   if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
-  void* coefficient[kCoefficients];
-  coefficients_at(p.g, 0, coefficient);
-  for (int k = 0; k < kCoefficients; ++k) t.coefficient[k] = coefficient[k];
+  coefficients_at(p.g, 0, t.coefficient);
   t.l1_bytes = plan.l1_bytes;
   t.in_l2 = bytes <= 2 * plan.tile_bytes;
   t.in_memory = bytes >= kStreamedBytes;

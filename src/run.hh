@@ -9,28 +9,29 @@
 
 namespace bnorm {
 
-/// The caller's workspace, or one from the plan's allocator for the time of the call.
+/// The caller's workspace, or `bytes` from the plan's allocator for the time of the call.
 class Scratch {
  public:
-  Scratch(const bnorm_plan& handle, const Call& call) : handle_(handle), memory_(call.workspace) {
+  Scratch(const bnorm_plan& handle, const Call& call, size_t bytes)
+      : allocator_(handle.allocator), bytes_(bytes), memory_(call.workspace) {
     if (memory_) return;
-    owned_ = handle.allocator.allocate(handle.allocator.context, handle.plan.workspace_bytes);
+    owned_ = allocator_.allocate(allocator_.context, bytes);
     memory_ = owned_;
   }
   ~Scratch() {
-    if (owned_) handle_.allocator.release(handle_.allocator.context, owned_, handle_.plan.workspace_bytes);
+    if (owned_) allocator_.release(allocator_.context, owned_, bytes_);
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   void* memory() const { return memory_; }
   bnorm_status refuse(Call& call) const {
-    return call.report.say(BNORM_OUT_OF_MEMORY, "workspace = NULL: the allocator has no %zu bytes",
-                           handle_.plan.workspace_bytes);
+    return call.report.say(BNORM_OUT_OF_MEMORY, "workspace = NULL: the allocator has no %zu bytes", bytes_);
   }
 
  private:
-  const bnorm_plan& handle_;
+  const bnorm_allocator& allocator_;
+  size_t bytes_;
   void* memory_;
   void* owned_ = nullptr;
 };
@@ -80,7 +81,9 @@ struct Run {
 
   /// Distance between the partials of two groups.
   int64_t group_stride() const { return std::max<int64_t>(blocks(), 1) * channels(); }
-  void coefficients_at(int64_t g, int64_t c, void** to) const {
+  /// `Array`: void* or const void*.
+  template <class Array>
+  void coefficients_at(int64_t g, int64_t c, Array* to) const {
     for (int k = 0; k < kCoefficients; ++k)
       to[k] = const_cast<void*>(advance(w.coefficient[k], g * channels() + c, plan.arithmetic_bytes()));
   }

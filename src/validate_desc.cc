@@ -146,14 +146,19 @@ void drop_unused(const bnorm_desc& d, bnorm_strides& t) {
   drop(d.spatial, t.s);
 }
 
-/// Fills in strides of zero, and the extents. Most tensors have the strides of x.
+/// Fills in strides of zero, and the extents. Most tensors are packed, or have the strides of x.
 bnorm_status check_tensors(Plan* plan, Report& report) {
   bnorm_desc& d = plan->desc;
   const bnorm_strides planar = packed(d, BNORM_PLANAR);
+  const Extent dense = {0, std::max<int64_t>(d.groups, 1) * planar.g - 1, true, true, true};
   for (int i = kX; i < kTensors; ++i) {
     const auto tensor = static_cast<Tensor>(i);
     bnorm_strides& strides = strides_of(d, tensor);
-    if (is_packed(strides)) strides = planar;
+    if (is_packed(strides)) {
+      strides = planar;
+      plan->extent[i] = dense;
+      continue;
+    }
     if (i > kX && strides == d.x) {
       plan->extent[i] = plan->extent[kX];
     } else {

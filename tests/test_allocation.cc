@@ -228,6 +228,29 @@ TEST_CASE("allocation: none in a call that has a workspace, one in a call that h
       }
 }
 
+TEST_CASE("allocation: none in a simple call of few channels, one of many") {
+  constexpr size_t few = 256, many = 2048;
+  const std::vector<float> x(many, 1.5f), running_mean(many), running_var(many, 1.0f);
+  std::vector<float> y(many), dx(many);
+  std::vector<double> mean(many), inv_std(many);
+  for (const size_t channels : {few, many}) {
+    const auto c = static_cast<int64_t>(channels);
+    const int64_t expected = channels == few ? 0 : 1;
+    CHECK(count([&] {
+            return bnorm_infer_f32(1, c, 1, x.data(), y.data(), nullptr, nullptr, running_mean.data(),
+                                   running_var.data(), 1e-5);
+          }) == expected);
+    CHECK(count([&] {
+            return bnorm_train_f32(1, c, 1, x.data(), y.data(), nullptr, nullptr, mean.data(), inv_std.data(), nullptr,
+                                   nullptr, 1e-5, 0.1);
+          }) == expected);
+    CHECK(count([&] {
+            return bnorm_backward_f32(1, c, 1, x.data(), x.data(), nullptr, mean.data(), inv_std.data(), dx.data(),
+                                      nullptr, nullptr);
+          }) == expected);
+  }
+}
+
 TEST_CASE("allocation: none in a fold") {
   constexpr size_t outputs = 40, inputs = 30;
   bnorm_desc d = BNORM_DESC_INIT;

@@ -329,13 +329,14 @@ TEST_CASE("contract: rules of prepare, normalize and merge") {
   }
 }
 
-TEST_CASE("contract: coefficients are whole doubles, and overlap is refused up to their last value") {
+TEST_CASE("contract: coefficients are whole cache lines, and overlap is refused up to their last byte") {
   bnorm_desc d = BNORM_DESC_INIT;
-  d.batch = d.channels = 1;  // three values of f32: a double and a half
+  d.batch = d.channels = 1;  // three values of f32, a line each
   const PlanPointer plan = make_plan(d);
-  CHECK(bnorm_plan_coefficients_size(plan.get()) == 2 * sizeof(double));
-  alignas(double) float coefficients[4] = {1, 2, 3, 4};
-  float* const last = coefficients + 2;
+  alignas(double) float coefficients[3 * 16] = {};
+  CHECK(bnorm_plan_coefficients_size(plan.get()) == sizeof coefficients);
+  float* const last = coefficients + 3 * 16 - 1;
+  *last = 3;
   const float one = 1;
   bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
   prepare.running_mean = prepare.running_var = &one;

@@ -116,8 +116,8 @@ BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------ 2. Simple calls -- */
 
-/* Each makes a plan, and so reads BNORM_ISA (BNORM_UNSUPPORTED), and allocates its workspace once by malloc
- * (BNORM_OUT_OF_MEMORY). */
+/* Each makes a plan, and so reads BNORM_ISA (BNORM_UNSUPPORTED). Its workspace lies on the stack, or, if it needs more
+ * than 16 KB, comes from one malloc (BNORM_OUT_OF_MEMORY). */
 
 /** Inference on packed f32 tensors [batch][channels][spatial] (channels-last users: full calls).
  *  y = (x - running_mean) / sqrt(running_var + epsilon) * scale + shift.
