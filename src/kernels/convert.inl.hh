@@ -196,11 +196,17 @@ struct Element<Mixed> {
   static To plain(float* values) { return {reinterpret_cast<char*>(values), kF32}; }
   static const float* values(From p) { return reinterpret_cast<const float*>(p.data); }
   static float get(From p) {
+    if (p.type == kF32) return *floats(p);
     float value[16];
     load_first(p, 1).store(value);
     return value[0];
   }
-  static void put(To p, float value) { store_first(p, Lanes<float>::broadcast(value), 1); }
+  static void put(To p, float value) {
+    if (p.type == kF32)
+      *floats(p) = value;
+    else
+      store_first(p, Lanes<float>::broadcast(value), 1);
+  }
   static const char* place(From p) { return p.data; }
   static int64_t bytes(From p) { return p.bytes(); }
   static To moved(To p, char* place) { return {place, p.type}; }

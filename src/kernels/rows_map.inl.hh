@@ -249,9 +249,27 @@ struct SameCoefficients {
   }
 };
 
+/// map_rows where data is in cache, without what streams and twins take: inference, training and backward of 8x512x49
+/// take 0.75, 0.87 and 0.87 of the time, inference of 8x512x16 0.44 (AVX2).
+template <class Op>
+BNORM_FLAT __attribute__((noinline)) void map_cached_rows(const Tile& t) {
+  const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
+  each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
+    Cursor<Op> run(t, n, t.c0, s0);
+    for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t)) {
+      const SameCoefficients<Op> k = {broadcast_coefficients<Op>(arrays, c)};
+      const int64_t i = map_strips<Op, false>(run.from, run.to, run.mask, 0, s1 - s0, 0, k, form);
+      if (i < s1 - s0) map_strip<Op, false>(run.from, run.to, run.mask, i, s1 - s0 - i, k.all, form);
+    }
+  });
+}
+
 /// Sample by sample through memory: packed tensors are read and written from end to end.
 template <class Op>
 BNORM_FLAT void map_rows(const Tile& t) {
+  if constexpr (Op::has_lean_rows && !Op::has_halves)
+    if (!t.in_memory) return map_cached_rows<Op>(t);
   const auto arrays = arrays_of<Op>(t, 0);
   const typename Op::Form form(*t.form);
   const MapPath path(t, Op::has_twins && t.order.spatial >= kTwins && takes_twins<Op>(t, form), true);
