@@ -182,12 +182,21 @@ struct Segment {
   bool is_last(const Order& o, int64_t last) const { return end == last || s + length == o.spatial; }
 };
 
-// Runs of one or two quads of data in cache spend most of their time between quads: without the loops over segments,
-// whose state takes all registers, moments and gradient sums of 8x512x16 take 0.57 and 0.67 of the time, of 8x512x49
-// 0.73 and 0.82, of 8x100x65 0.75 and 0.78 (AVX2). Runs of 196 gain nothing, and from memory those of 49 lose.
-constexpr int64_t kShortRun = 2 * kQuad;
+/// Calls body(segment) for those of a sample from `part` on.
+template <class Body>
+static inline void each_segment(const Order& o, Segment part, int64_t last, Body body) {
+  for (;; part = Segment(o, part.n, part.end, last)) {
+    body(part);
+    if (part.is_last(o, last)) return;
+  }
+}
 
-/// Adds a sample's only segment to the sums of `channels` channels from c on.
+// Short runs of data in cache spend much of their time between runs: without the loops over segments, whose state takes
+// all registers, moments and gradient sums of 8x512x16 take 0.57 and 0.67 of the time, of 8x512x49 0.73 and 0.82, of
+// 8x512x196 0.85 and 0.85 (AVX2). Runs of 400 gain nothing.
+constexpr int64_t kShortRun = 4 * kQuad;
+
+/// Adds a segment of short runs to the sums of `channels` channels from c on.
 template <class Op>
 BNORM_FLAT __attribute__((noinline)) void reduce_short_runs(const Tile& t, const Segment& part, Cursor<Op> at,
                                                             int64_t c, int64_t channels, const Ahead& ahead,
@@ -247,18 +256,20 @@ static void reduce_rows(const Tile& t) {
       Cursor<Op> run(t, n, c, head.s);
       ahead.go_to(n);
       if constexpr (Op::has_lean_rows && !Op::always_centered)
-        if (!t.in_memory && o.spatial <= kShortRun && head.is_last(o, last)) {
-          reduce_short_runs<Op>(t, head, run, c, channels, ahead, sums);
+        if (!t.in_memory && o.spatial <= kShortRun) {
+          each_segment(o, head, last, [&](const Segment& part) {
+            reduce_short_runs<Op>(t, part, run, c, channels, ahead, sums);
+            run.advance(part.length);
+          });
           continue;
         }
       for (int64_t j = 0; j < channels; ++j, run.advance(t)) {
         const auto k = broadcast_coefficients<Op>(arrays, c + j);
         Cursor<Op> at_part = run;
-        for (Segment part = head;; part = Segment(o, n, part.end, last)) {
+        each_segment(o, head, last, [&](const Segment& part) {
           reduce_segment<Op>(t, part, at_part, c + j, ahead, ahead.border(j, part.s), k, form, sums[j]);
-          if (part.is_last(o, last)) break;
           at_part.advance(part.length);
-        }
+        });
       }
     }
     finish_blocks<Op>(t, c, channels, [&](int64_t begin, int64_t count, int64_t channel, ChannelSums& s) {
