@@ -362,6 +362,37 @@ TEST_CASE("bits: any strides") {
     }
 }
 
+TEST_CASE("bits: planar runs of any length, near 0 and far from it") {
+  const auto check = [](const Case& planar) {
+    Case other = planar;
+    other.layout = Layout::kChannelsLast;
+    const Problem a(planar), b(other);
+    for (const std::string& isa : isas())
+      for (const Operation operation : {Operation::kTrain, Operation::kBackward}) {
+        INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(planar));
+        const IsaScope scope(isa);
+        CHECK(difference(run_serial(a, operation), run_serial(b, operation)) == "");
+      }
+  };
+  for (const int64_t s : {9, 16, 17, 48, 64, 65, 128, 196, 256, 257}) {  // around the strip, the quad, the short run
+    Case c;
+    c.shape = {1, 1100 / s + 2, 35, s};  // two blocks, whose border may lie in a sample
+    c.far = 1000;
+    c.seed = static_cast<uint64_t>(s);
+    for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU, BNORM_CLIP, BNORM_LEAKY_RELU})
+      for (const bool residual : {false, true}) {
+        c.activation = activation;
+        c.residual = residual;
+        check(c);
+      }
+    c.activation = BNORM_IDENTITY;
+    for (const bnorm_type data : {BNORM_F64, BNORM_BF16, BNORM_F16}) {
+      c.data = c.output = data;
+      check(c);
+    }
+  }
+}
+
 TEST_CASE("bits: a partial batch and a plan of its own") {
   for (const Case& c : small_cases()) {
     Case larger = c;
