@@ -39,8 +39,8 @@ bnorm_status make_handle(bnorm_plan* handle, Report& report) {
   return BNORM_OK;
 }
 
-/// The plan of a simple call, for its time, and room for a small workspace: malloc and free of one take a tenth of a
-/// call at batch 1.
+/// The plan of a simple call, for its time, and room for a small workspace: malloc and free of one were 6 % of the
+/// instructions of a call on 256 values.
 struct Simple {
   bnorm_plan handle;
   alignas(64) char room[16384];

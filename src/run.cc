@@ -93,7 +93,7 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   t.in_memory = bytes >= kStreamedBytes;
   t.from_memory = false;
   t.mean = t.inv_std = t.count = t.first = t.second = nullptr;
-  if (!w.first) return t;  // prepared inference needs no reductions
+  if (!w.first) return t;  // inference needs no reductions
   t.mean = w.saved_mean + p.g * channels();
   t.inv_std = w.saved_inv_std + p.g * channels();
   if (weights) t.count = w.block_weight + weight_group(p.g) * blocks();
