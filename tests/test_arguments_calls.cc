@@ -325,13 +325,14 @@ TEST_CASE("arguments: prepared renormalization needs its corrections") {
   d.channels = 2;
   d.renorm = 1;
   const double saved[2] = {1, 1};
-  double coefficients[8] = {};
+  const PlanPointer plan = make_plan(d);
+  std::vector<double> coefficients(bnorm_plan_coefficients_size(plan.get()) / sizeof(double));
   bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
   a.mean = a.inv_std = saved;
-  check_refusal(bnorm_prepare(make_plan(d).get(), &a, coefficients), BNORM_INVALID_ARGUMENT, nullptr,
+  check_refusal(bnorm_prepare(plan.get(), &a, coefficients.data()), BNORM_INVALID_ARGUMENT, nullptr,
                 {"renorm_r = NULL"});
   a.renorm_r = a.renorm_d = saved;
-  CHECK(bnorm_prepare(make_plan(d).get(), &a, coefficients) == BNORM_OK);
+  CHECK(bnorm_prepare(plan.get(), &a, coefficients.data()) == BNORM_OK);
 }
 
 TEST_CASE("arguments: the very same tensor has elements of equal size") {
