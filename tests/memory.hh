@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -85,13 +86,18 @@ class Memory {
 
   /// Whether the guard bytes around a heap buffer are as they were.
   bool surroundings_intact() const {
-    for (size_t i = 0; i < heap_.size(); ++i)
-      if ((i < front_ || i >= front_ + size_) && heap_[i] != pattern(i - front_)) return false;
-    return true;
+    return holds_pattern_between(0, front_) && holds_pattern_between(front_ + size_, heap_.size());
   }
 
  private:
   static constexpr size_t kGuard = 256, kAlignment = 64;
+
+  bool holds_pattern_between(size_t first, size_t end) const {
+    for (size_t i = first; i < std::min(end, heap_.size()); ++i)
+      if (heap_[i] != pattern(i - front_)) return false;
+    return true;
+  }
+
   std::vector<unsigned char> heap_;
   size_t front_ = 0, size_ = 0;
   unsigned char* region_ = nullptr;

@@ -109,6 +109,13 @@ class Problem {
  public:
   explicit Problem(const Case& c);
 
+  /// The same problem with its buffers elsewhere.
+  Problem placed(Placement placement) const {
+    Problem r = *this;
+    r.case_.placement = placement;
+    return r;
+  }
+
   const Case& config() const { return case_; }
   const bnorm_desc& desc() const { return desc_; }
   Inputs& inputs() { return inputs_; }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "memory.hh"
@@ -65,6 +66,15 @@ inline double load_element(bnorm_type type, const void* at) {
                               : static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(bits) << 16));
   }
   return std::isnan(value) ? kNaN : value;
+}
+
+/// Calls f with the type as a constant, so that a loop in f does not look at it for each element.
+template <class F>
+void with_constant(bnorm_type type, F f) {
+  if (type == BNORM_F32) f(std::integral_constant<bnorm_type, BNORM_F32>());
+  if (type == BNORM_F64) f(std::integral_constant<bnorm_type, BNORM_F64>());
+  if (type == BNORM_BF16) f(std::integral_constant<bnorm_type, BNORM_BF16>());
+  if (type == BNORM_F16) f(std::integral_constant<bnorm_type, BNORM_F16>());
 }
 
 /// The value as an element of this type holds it.
@@ -125,17 +135,27 @@ class Tensor {
   }
 
   void fill(const std::vector<double>& logical) {
-    size_t i = 0;
-    each([&](size_t byte) { store_element(type_, memory_.data() + byte, logical[i++]); });
+    with_constant(type_, [&](auto type) {
+      const double* from = logical.data();
+      each([&, to = memory_.data()](size_t byte) { store_element(type, to + byte, *from++); });
+    });
+    filled_.assign(memory_.data(), memory_.data() + memory_.size());
   }
   std::vector<double> values() const {
-    std::vector<double> r;
-    r.reserve(static_cast<size_t>(shape_.elements()));
-    each([&](size_t byte) { r.push_back(load_element(type_, memory_.data() + byte)); });
+    std::vector<double> r(static_cast<size_t>(shape_.elements()));
+    with_constant(type_, [&](auto type) {
+      double* to = r.data();
+      each([&, from = memory_.data()](size_t byte) { *to++ = load_element(type, from + byte); });
+    });
     return r;
   }
   void* data() { return memory_.data() + static_cast<size_t>(origin_) * size_of(type_); }
 
+  /// Whether every byte is as fill left it.
+  bool is_unchanged() const {
+    return memory_.surroundings_intact() && filled_.size() == memory_.size() &&
+           std::equal(filled_.begin(), filled_.end(), memory_.data());
+  }
   /// Whether every byte that belongs to no element still holds the pattern.
   bool gaps_intact() const {
     if (!memory_.surroundings_intact()) return false;
@@ -165,6 +185,7 @@ class Tensor {
   bnorm_strides strides_;
   int64_t origin_ = 0;
   Memory memory_;
+  std::vector<unsigned char> filled_;
 };
 
 }  // namespace bnorm_tests

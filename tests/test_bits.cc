@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -232,8 +233,13 @@ TEST_CASE("bits: 100 repetitions while other threads keep the machine busy") {
   std::atomic<bool> done{false};
   std::vector<std::thread> load;
   for (int i = 0; i < 4; ++i)
-    load.emplace_back([&] {
+    load.emplace_back([&, i] {  // in short turns that drift apart, so that tasks are interrupted, not starved
+      using namespace std::chrono;
       while (!done) {
+        const auto end = steady_clock::now() + microseconds(100);
+        while (steady_clock::now() < end) {
+        }
+        std::this_thread::sleep_for(microseconds(100 + 10 * i));
       }
     });
   for (const Case& c : large_cases()) {

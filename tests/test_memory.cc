@@ -35,17 +35,16 @@ Case fenced(int64_t channels, int64_t spatial, Placement placement, size_t turn)
 }
 
 /// `count` operations from the first on.
-void run(const Case& c, int first, int count) {
-  const Problem problem(c);
+void run(const Problem& problem, int first, int count) {
   for (const std::string& isa : isas()) {
-    INFO(isa, ' ', describe(c));
+    INFO(isa, ' ', describe(problem.config()));
     const IsaScope scope(isa);
     for (int operation = first; operation < first + count; ++operation)
       problem.run(static_cast<Operation>(operation), BNORM_SERIAL);
   }
 }
 
-void run_all(const Case& c) { run(c, 0, kOperations); }
+void run_all(const Case& c) { run(Problem(c), 0, kOperations); }
 
 void run_tails(int64_t step, size_t turns) {
   for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
@@ -70,12 +69,11 @@ TEST_CASE("memory: every type and layout against unmapped pages") {
 
 // Mixed types and layouts, curves, masks, weights, groups.
 TEST_CASE("memory: the grid against unmapped pages") {
-  for (const GridCase& k : pairwise_grid())
-    for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart}) {
-      Case c = k.config;
-      c.placement = placement;
-      run(c, static_cast<int>(k.operation), 1);
-    }
+  for (const GridCase& k : pairwise_grid()) {
+    const Problem problem(k.config);
+    for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
+      run(problem.placed(placement), static_cast<int>(k.operation), 1);
+  }
 }
 
 TEST_CASE("memory: block borders against unmapped pages") {
