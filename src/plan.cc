@@ -201,7 +201,7 @@ class Layout {
   explicit Layout(void* memory) : base_(memory ? static_cast<char*>(first_line(memory)) : nullptr) {}
   void* take(int64_t elements, int64_t element_bytes) {
     void* const array = base_ ? base_ + used_ : nullptr;
-    used_ += (elements * element_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    used_ += in_whole_lines(elements * element_bytes);
     return array;
   }
   double* take_doubles(int64_t elements) { return static_cast<double*>(take(elements, 8)); }

@@ -12,6 +12,9 @@ namespace bnorm {
 
 constexpr int64_t kCacheLine = 64;
 
+/// `bytes` and what fills their last cache line.
+constexpr int64_t in_whole_lines(int64_t bytes) { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
+
 /// The first byte of `memory` that begins a cache line.
 inline void* first_line(void* memory) {
   constexpr uintptr_t line = kCacheLine;
@@ -74,8 +77,7 @@ struct Plan {
   /// Of one coefficient in bnorm_prepare's buffer, and of all. Whole cache lines: inference of 16x1001, where they
   /// begin one, would take 1.13 of the time without (AVX2).
   int64_t coefficient_doubles() const {
-    const int64_t bytes = all_channels() * arithmetic_bytes();
-    return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine / int64_t{sizeof(double)};
+    return in_whole_lines(all_channels() * arithmetic_bytes()) / int64_t{sizeof(double)};
   }
   int64_t coefficients_doubles() const { return (kOffset + 1) * coefficient_doubles(); }
   size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
