@@ -125,7 +125,7 @@ def open_library(path: str | os.PathLike | None = None) -> Library:
     """Opens `path`, else $BNORM_LIBRARY, else the release build of this checkout."""
     chosen = Path(path or os.environ.get("BNORM_LIBRARY") or DEFAULT_LIBRARY)
     if not chosen.is_file():
-        raise LibraryError(f"no bnorm library at {chosen}: build it, or name it with --library or BNORM_LIBRARY")
+        raise LibraryError(f"no bnorm library at {chosen}: build it, or name it in BNORM_LIBRARY")
     return Library(chosen.resolve())
 
 

@@ -82,7 +82,7 @@ void take_output_for_input(const Run& run, int64_t g) {
 void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) {
   for (int k = 0; k < kCoefficients; ++k)
     coefficient[k] =
-        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.coefficient_doubles(), sizeof(double)));
+        k > kOffset ? nullptr : const_cast<void*>(advance(buffer, k * plan.coefficient_stride(), sizeof(double)));
 }
 
 void fill_coefficients(const Plan& plan, const Call& call, void* buffer) {

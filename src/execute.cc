@@ -13,10 +13,11 @@
 namespace bnorm {
 namespace {
 
-bnorm_status failed(Call& call) {
-  return call.report.say(BNORM_EXECUTION_FAILED, "%s; outputs are unspecified",
+bnorm_status failed(Call& call, const char* outputs = "outputs are unspecified") {
+  return call.report.say(BNORM_EXECUTION_FAILED, "%s; %s",
                          call.executor ? "executor.parallel_for: must run each task exactly once and return 0"
-                                       : "executor = NULL: oneTBB could not run the tasks");
+                                       : "executor = NULL: oneTBB could not run the tasks",
+                         outputs);
 }
 
 // -------------------------------------------------------------------------------------- kernel choices --
@@ -41,8 +42,8 @@ constexpr auto kNothingBetween = [](int64_t, int64_t, int64_t) {};
 /// Reduces all blocks and puts the merged partials of every group and channel into a partials buffer.
 bnorm_status reduce_to(const Run& run, const TwoPasses& passes, PartialKind kind, double* partials) {
   const auto merge = [&](int64_t g, int64_t c0, int64_t c1) { merge_blocks(run, kind, g, c0, c1); };
-  if (!sum_weights(run)) return failed(run.call);
-  if (!run.empty() && !run_passes(run, passes, merge)) return failed(run.call);
+  if (!sum_weights(run) || (!run.empty() && !run_passes(run, passes, merge)))
+    return failed(run.call, "nothing was written");
   export_partials(run, partials);
   return BNORM_OK;
 }
@@ -91,6 +92,7 @@ bnorm_status backward_together(const Run& run) {
 
 bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
   const Plan& plan = handle.plan;
+  if (is_empty(plan, call)) return BNORM_OK;
   const Scratch scratch(handle, call, plan.coefficients_bytes() + size_t{kCacheLine});
   if (!scratch.memory()) return scratch.refuse(call);
   void* const coefficients = first_line(scratch.memory());
@@ -99,8 +101,8 @@ bnorm_status run_infer(const bnorm_plan& handle, Call& call) {
 }
 
 bnorm_status run_normalize(const Plan& plan, Call& call, const void* coefficients) {
+  if (is_empty(plan, call)) return BNORM_OK;
   Run run(plan, call, nullptr);
-  if (run.empty()) return BNORM_OK;
   map_coefficients(plan, coefficients, run.w.coefficient);
   return run_passes(run, forward_passes(plan, false, true), kNothingBetween) ? BNORM_OK : failed(call);
 }

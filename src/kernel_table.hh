@@ -182,7 +182,7 @@ struct Tile {
   int64_t l1_bytes;     // maps: first-level data cache
   bool in_l2;           // all data
   bool in_memory;       // more data than caches keep: fetched further ahead, the first output stored around them
-  bool from_memory;     // maps: no pass before left what is read in L2, so it is fetched ahead
+  bool from_memory;     // maps: as a rule no pass before left in L2 what is read, so it is fetched ahead
   const Form* form;
   // Reductions: results of block b and channel c at [b * channels + c]. Moments: mean and M2. Gradient sums: sum(dz),
   // sum(dz * (x - mean)).

@@ -19,8 +19,8 @@ struct TwoPasses {
 
 /// Reduces the blocks of a piece.
 void reduce_piece(const Run& run, const TwoPasses& passes, const Piece& p);
-/// Maps the strips of a piece. After a reduction of more than L2 holds the last ones come first: they are still in
-/// cache.
+/// Maps the strips of a piece. After a reduction in channels-last, or planar of channels that L2 does not hold, the
+/// last ones come first: they are still in cache.
 void map_piece(const Run& run, const TwoPasses& passes, const Piece& p);
 
 /// A piece in blocks as one in strips.
@@ -55,7 +55,7 @@ bool run_passes(const Run& run, const TwoPasses& passes, const Finish& finish) {
   if (passes.reduce) {
     const Cut cut = make_cut(run.plan, passes.family, run.blocks(), workers);
     if (owns_channels(run.plan, passes.family, cut)) {
-      // Everything is done while a tile is in cache.
+      // A tile after the other, as a rule in cache between the two passes.
       const int64_t step = tile_channels(run.plan, passes.family, run.channels(), run.bytes_per_channel);
       return run_pieces(workers, cut, [&](Piece p) {
         for (const int64_t end = p.c1; p.c0 < end; p.c0 = p.c1) {

@@ -308,7 +308,8 @@ size_t describe(const Plan& p, char* buffer, size_t bytes) {
       "types: data %s, output %s, parameters %s, saved statistics %s\n"
       "activation: %s%s%s%s%s%s\n"
       "forward statistics: %s\nforward normalize: %s\nbackward sums: %s\nbackward dx: %s\n"
-      "reduction blocks per group and channel: %lld; channels of a tile stay within %lld bytes, half of L2\n"
+      "reduction blocks per group and channel: %lld\n"
+      "channels of a tile: %lld bytes, half of L2, or more where their parts of samples or rows would be short\n"
       "workspace: %zu bytes; coefficients: %zu bytes\n",
       BNORM_VERSION_MAJOR, BNORM_VERSION_MINOR, BNORM_VERSION_PATCH, BNORM_NUMERICS_VERSION, p.table->name,
       static_cast<long long>(d.groups), d.channel_block ? " (the blocks of channels)" : "",

@@ -65,7 +65,7 @@ struct Plan {
   Tensor other;  // of backward
   Passes forward, backward;
   int64_t l1_bytes;          // first-level data cache
-  int64_t tile_bytes;        // channels of one tile span at most this much data between their two passes
+  int64_t tile_bytes;        // of channels of one tile between their two passes, unless their parts would be short
   int64_t workspace_blocks;  // blocks of a full batch
   size_t workspace_bytes;
 
@@ -76,10 +76,10 @@ struct Plan {
   int64_t param_bytes() const { return bytes_of(param_type); }
   /// Of one coefficient in bnorm_prepare's buffer, and of all. Whole cache lines: inference of 16x1001, where they
   /// begin one, would take 1.13 of the time without (AVX2).
-  int64_t coefficient_doubles() const {
+  int64_t coefficient_stride() const {
     return in_whole_lines(all_channels() * arithmetic_bytes()) / int64_t{sizeof(double)};
   }
-  int64_t coefficients_doubles() const { return (kOffset + 1) * coefficient_doubles(); }
+  int64_t coefficients_doubles() const { return (kOffset + 1) * coefficient_stride(); }
   size_t coefficients_bytes() const { return static_cast<size_t>(coefficients_doubles()) * sizeof(double); }
   /// Doubles of a partials buffer, and of the messages of an exchange: a status before the partials of each rank, and
   /// once more for what this one sends.

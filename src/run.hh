@@ -48,6 +48,11 @@ inline const void* advance(const void* array, int64_t elements, int64_t bytes) {
   return array ? static_cast<const char*>(array) + elements * bytes : nullptr;
 }
 
+/// No tensor of the call has an element.
+inline bool is_empty(const Plan& plan, const Call& call) {
+  return call.batch == 0 || plan.desc.spatial == 0 || plan.all_channels() == 0;
+}
+
 /// What the steps of one call share.
 struct Run {
   const Plan& plan;
@@ -66,8 +71,7 @@ struct Run {
   int64_t blocks() const { return block_count(order); }
   /// Positions of a group.
   double positions() const { return static_cast<double>(order.batch) * static_cast<double>(order.spatial); }
-  /// No tensor has an element.
-  bool empty() const { return positions() == 0 || plan.all_channels() == 0; }
+  bool empty() const { return is_empty(plan, call); }
   /// What a group counts, or a block of it: positions, or their weights.
   double count(int64_t g) const { return weights ? w.group_weight[weight_group(g)] : positions(); }
   double block_count_of(int64_t g, int64_t b) const {

@@ -15,7 +15,7 @@ constexpr int64_t kRowPartBytes = 8192;
 // time, 8x2048x49 with 1280 bytes in 0.71, 256x2048 with 2 KB in 0.81; but 128x4096 with 4 KB in 1.14. Planar with
 // parts of 4 KB in place of 200 to 800 bytes, 512x256x49 trains in 0.57, 256x64x196 in 0.77 (L2 of 512 KB); of 8 KB in
 // 0.54, 0.93.
-constexpr int64_t kTileRowBytes = 4096;
+constexpr int64_t kTilePartBytes = 4096;
 
 int64_t grain_of(const Plan& plan, const Passes& passes) {
   return std::max(plan.channel_grain(passes.reduce), plan.channel_grain(passes.map));
@@ -58,9 +58,9 @@ int64_t tile_channels(const Plan& plan, const Passes& passes, int64_t channels, 
   const int64_t grain = grain_of(plan, passes);
   const int64_t fitting = plan.tile_bytes / std::max<int64_t>(bytes_per_channel, 1) / grain * grain;
   if (is_channels_last(passes.map))
-    return fitting * plan.element_bytes(kX) < kTileRowBytes ? std::max<int64_t>(channels, 1) : fitting;
+    return fitting * plan.element_bytes(kX) < kTilePartBytes ? std::max<int64_t>(channels, 1) : fitting;
   const int64_t run_bytes = std::max<int64_t>(plan.desc.spatial * plan.element_bytes(kX), 1);
-  const int64_t least = (kTileRowBytes + run_bytes - 1) / run_bytes;
+  const int64_t least = (kTilePartBytes + run_bytes - 1) / run_bytes;
   return std::max(fitting, (least + grain - 1) / grain * grain);
 }
 

@@ -42,7 +42,8 @@ Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Worker
 /// rows.
 bool owns_channels(const Plan& plan, const Passes& passes, const Cut& cut);
 
-/// Channels whose data, `bytes_per_channel` each, stay in cache between the two passes of a piece.
+/// Channels whose data, `bytes_per_channel` each, stay in cache between the two passes of a piece; more where their
+/// parts of samples, or of channels-last rows, would be short.
 int64_t tile_channels(const Plan& plan, const Passes& passes, int64_t channels, int64_t bytes_per_channel);
 
 }  // namespace bnorm

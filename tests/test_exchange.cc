@@ -357,6 +357,7 @@ void check_fault(Fault fault, bnorm_status own) {
   });
   for (const size_t call : {0, 3}) {
     CHECK(statuses[call + 1] == own);
+    if (fault == Fault::kExecutor) CHECK(messages[call + 1].find("nothing was written") != std::string::npos);
     for (const size_t other : {call, call + 2}) {
       CHECK(statuses[other] == BNORM_EXECUTION_FAILED);
       CHECK(messages[other].find("rank 1") != std::string::npos);

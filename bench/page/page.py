@@ -19,22 +19,22 @@ METHOD = (
     "floor share one, and the same tensors; bnorm's workers are asleep before a peer's sample. Every round samples all of "
     "them in an order drawn anew, each after six calls or 25 ms; a ratio is the peer's time / bnorm's in the same round, "
     "given as median (lower–upper quartile) over rounds, so above 1 bnorm is faster. Peers work on the same values, hot, "
-    "and y or dx is compared before a row is timed. Who takes more than 3 times of the fastest peer, or twin, is sampled "
-    "in 3 rounds only. The fastest peer is the one of the smallest median ratio. A case is lost if that ratio is below "
+    "and y or dx is compared before a row is timed. Whoever takes more than 3 times as long as the fastest peer, or twin, "
+    "is sampled in 3 rounds only. The fastest peer is the one of the smallest median ratio. A case is lost if that ratio is below "
     f"{LOST}. Where one channel or one position makes both layouts one, the planar row alone is counted."
 )
 PEERS = (
     "Peers: oneDNN over OpenMP in the newest wheel made for it (onednn_openmp), the newest oneDNN (onednn_sycl), whose "
     "wheel runs on SYCL and pays its queue in every call, and PyTorch, called from C++ (pytorch), with outputs given "
     "where it takes them. In training oneDNN updates no running statistics; bnorm and PyTorch do. OpenMP's workers wait "
-    "in the way, asleep or spinning, whose median of three samples before the row is smaller. The same "
+    "asleep or spinning, whichever had the smaller median of three samples before the row. The same "
     "layout as planar are nchw and contiguous, as channels_last nhwc and channels_last; blocks of channels (nChw16c, "
     "on lower ISAs nChw8c) are a layout of their own."
 )
 FLOOR = (
-    "The floor is the best time, over threads and both kinds of store, of an arithmetic-free twin that reads the same "
-    "tensors and parameters and writes the same outputs; a fraction is floor / time, by size class and over all shapes "
-    "and both layouts."
+    "The floor is the best time, over numbers of threads up to the row's and both kinds of store, of an arithmetic-free "
+    "twin that reads the same tensors and parameters and writes the same outputs; a fraction is floor / time, by size "
+    "class and over all shapes and both layouts."
 )
 FEATURES = (
     "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, both "
@@ -115,7 +115,7 @@ def _facts(results: Results) -> list[str]:
         f"bnorm {_all(run['version'] for run in runs)} ({_all(run['commit'] for run in runs)}); "
         f"{', '.join(results.versions)}",
         f"Date: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
-        f"Rounds: {_all(str(run['rounds']) for run in runs)}; a sample is a call or "
+        f"Rounds: {_all(str(run['rounds']) for run in runs)}; a sample is one call, or as many as fill "
         f"{_all(format(run['sample_seconds'] * 1e3, 'g') for run in runs)} ms",
     ]
     return facts + ([f"Not measured: {', '.join(missing)}"] if missing else [])

@@ -31,10 +31,11 @@
  * Rules that hold for every function, unless it says otherwise
  *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
  *     message names the field, its value and the rule.
- *   - No function prints, aborts, throws or locks, but that the first plan of a process looks up CPU and caches under a
- *     guard. With a workspace no call allocates. oneTBB does, for its threads, arenas and task pools: in the first call
- *     that it runs for the process and for each calling thread; later calls reuse them (rarely a pool grows). Small
- *     work, BNORM_SERIAL and the caller's executor never enter oneTBB.
+ *   - No function prints, aborts, throws or locks, except that the first plan (or bnorm_isa) of a process and its first
+ *     call on oneTBB each initialize a static variable under a guard. With a workspace no call allocates. oneTBB does,
+ *     for its threads, arenas and task pools: in the first call that it runs for the process and for each calling
+ *     thread; later calls reuse them (rarely a pool grows). Small work (bnorm_executor), BNORM_SERIAL and the caller's
+ *     executor never enter oneTBB.
  *   - A pointer is required unless its comment, or that of its pair, says when it may be NULL. A tensor of no elements
  *     may be NULL.
  *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
@@ -43,8 +44,8 @@
  *     equal strides (y == x, dx == dy); otherwise no output overlaps another output or any input. What can be proved
  *     to overlap is refused. Parameters and statistics never overlap an output, running_* being in-out apart.
  *   - Same bits: for given inputs the outputs are the same to the last bit for any executor, thread count, ISA,
- *     strides, alignment, and whether done in one call or in parts (round to nearest, no flush to zero; sign and
- *     payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
+ *     strides, alignment, and whether done in one call or in such parts as bnorm_moments_merge names (round to nearest,
+ *     no flush to zero; sign and payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
  *   - Threads: a plan is immutable and may be used by any number of threads at once.
  *   - Everything here exists since version 1.0.
  */
@@ -125,7 +126,7 @@ BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
  *  @param scale, shift   [channels]; NULL means 1 and 0
  *  @param running_mean, running_var  [channels], not NULL
  *  @param epsilon        finite, >= 0
- *  Sizes are >= 0. Runs on oneTBB in the caller's arena when the work is large, else inline.
+ *  Sizes are >= 0. Runs on oneTBB in the caller's arena unless the work is small (bnorm_executor).
  *  Numerics: 1/sqrt in f32, each operation rounded once; bound in docs/numerics.md. */
 BNORM_API bnorm_status bnorm_infer_f32(int64_t batch, int64_t channels, int64_t spatial, const float* x, float* y,
                                        const float* scale, const float* shift, const float* running_mean,
@@ -167,8 +168,8 @@ enum {
   BNORM_F16 = 4   /**< IEEE binary16, likewise */
 };
 
-/** Activation fused behind the normalization (and the residual). NaN stays NaN. Infinite z gives the limit. Errors of
- *  those that take a function: docs/numerics.md, "Activations". */
+/** Activation fused behind the normalization (and the residual). NaN stays NaN. Infinite z gives the limit. From
+ *  BNORM_ELU on they are called curved; their errors: docs/numerics.md, "Activations". */
 typedef int32_t bnorm_activation;
 enum {
   BNORM_IDENTITY = 0,
@@ -209,8 +210,8 @@ typedef struct bnorm_strides {
   int64_t g, n, c, s;
 } bnorm_strides;
 
-/** Caller's allocator for the plan and for workspaces that a call was not given: of several threads at once where they
- *  share the plan. As none of the caller's functions, these must not throw. */
+/** Caller's allocator for the plan and for workspaces that a call was not given; called by several threads at once
+ *  where they share the plan. Like all functions of the caller's, these must not throw. */
 typedef struct bnorm_allocator {
   uint32_t struct_size; /**< sizeof(bnorm_allocator) */
   uint32_t reserved;    /**< 0 */
@@ -223,7 +224,7 @@ typedef struct bnorm_allocator {
 #define BNORM_ALLOCATOR_INIT \
   { (uint32_t)sizeof(bnorm_allocator), 0, NULL, NULL, NULL }
 
-/** What to normalize, fixed in a plan. Start from BNORM_DESC_INIT; zero is the default of every other field. */
+/** What to normalize, fixed in a plan. Start from BNORM_DESC_INIT; fields that it does not set default to zero. */
 typedef struct bnorm_desc {
   uint32_t struct_size;   /**< sizeof(bnorm_desc) of the caller's header */
   bnorm_type data_type;   /**< x, dx: F32 (default), F64, BF16 or F16 */
@@ -324,12 +325,12 @@ BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEP
 /** Bytes of a coefficients buffer (bnorm_prepare), a multiple of sizeof(double); 0 for NULL. Contents mean nothing
  *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
-/** Bytes of the mask of desc.from_mask: an eighth of the elements, rows of memory (channels-last of channels, else of
- *  positions; planar of 2 to 8 positions the channels and positions of a sample) filled up to 16 bits each; else, and
- *  for NULL, 0. Contents mean nothing outside this plan and version. */
+/** Bytes of the mask of desc.from_mask: a bit for each element, each row filled up to a multiple of 16 bits. A row is
+ *  the channels of a position in channels-last, else the positions of a channel, or planar with 2 to 8 positions the
+ *  values of a sample. 0 without desc.from_mask, and for NULL. Contents mean nothing outside this plan and version. */
 BNORM_API size_t bnorm_plan_mask_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
-/** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights; 0 for
- *  NULL. */
+/** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights (with
+ *  desc.channel_block: G blocks of C channels each); 0 for NULL. */
 BNORM_API size_t bnorm_plan_partials_count(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Writes a NUL-terminated text of what was chosen and why into `buffer`, cut to `bytes`. Returns the length of the
  *  whole text without NUL (as snprintf); `buffer` may be NULL if bytes is 0. 0 for a NULL plan. */
@@ -345,7 +346,8 @@ typedef struct bnorm_executor {
   int32_t concurrency;  /**< threads that may run tasks at once, >= 1: limits the splitting; 1: no task is handed out */
   void* context;        /**< handed to parallel_for */
   /** Runs task(argument, i) exactly once for each i in [0, n), in any order, on any thread, and returns 0 after all
-   *  have ended and their writes are visible. Any other result, or a task not run once, is BNORM_EXECUTION_FAILED. */
+   *  have ended and their writes are visible. Any other result, or a task not run once, is BNORM_EXECUTION_FAILED.
+   *  n is at most 256. Small work, in version 1.0 loops that move up to 768 KiB, runs on the calling thread without. */
   int32_t (*parallel_for)(void* context, int64_t n, bnorm_task task, void* argument);
 } bnorm_executor;
 #define BNORM_EXECUTOR_INIT \
@@ -359,10 +361,10 @@ BNORM_API const bnorm_executor* bnorm_serial_executor(void) BNORM_NOEXCEPT;
  *  empty, and gets the statistics or gradient sums of the joined one. bnorm/mpi.h makes one of an MPI communicator.
  *
  *  All ranks make the same calls in the same order, with plans equal in groups, channels, channel_block, types,
- *  weighting and from_output. One message each way in a call: a status and a partials buffer (counts, means and M2, or
- *  gradient sums), all f64: 8 bytes for each of 1 + bnorm_plan_partials_count numbers a rank. They are merged by the
- *  tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those of one process on the
- *  joined batch where that function promises it.
+ *  weighting and from_output. One allgather in bnorm_train, one in bnorm_backward: a status and a partials buffer
+ *  (counts, means and M2, or gradient sums), all f64: 8 bytes for each of 1 + bnorm_plan_partials_count numbers a rank.
+ *  They are merged by the tree of bnorm_moments_merge in the order of ranks: every rank gets the same bits, and those
+ *  of one process on the joined batch where that function promises it.
  *
  *  A rank whose call is refused, or whose executor fails before the message, still takes part: it returns its own
  *  status, the others BNORM_EXECUTION_FAILED, and no rank has written an output. Only where the plan or the
@@ -375,8 +377,8 @@ typedef struct bnorm_exchange {
   /** Gives `count` doubles of this rank to all and brings received[ranks][count] of all, in the order of ranks. Returns
    *  0, or anything else on failure: the call is then BNORM_EXECUTION_FAILED, with no output written. */
   int32_t (*allgather)(void* context, const double* sent, double* received, int64_t count);
-  double* buffer;       /**< the messages, written by a refused rank too: apart from all arrays of the call, which is
-                             looked at where nothing else is refused */
+  double* buffer; /**< the messages, written by a refused rank too. Must not overlap any array of the call, which is
+                       checked behind all other rules but those of the values of weights, lengths and scale */
   int64_t buffer_count; /**< doubles in it, at least bnorm_plan_exchange_count */
 } bnorm_exchange;
 #define BNORM_EXCHANGE_INIT \
@@ -393,10 +395,11 @@ BNORM_API size_t bnorm_plan_exchange_count(const bnorm_plan* plan, int32_t ranks
 
 /* ---------------------------------------------------------------------------------- 4. Full calls -- */
 
-/* Common to the argument structs: start from the INIT macro; a struct_size beyond this library's with a non-zero tail
- * is BNORM_UNSUPPORTED. `workspace` of at least bnorm_plan_workspace_size bytes, or NULL with workspace_bytes 0: the
- * call then allocates once from the plan's allocator. `executor` as above. `error` may be NULL. [C or G][C] below
- * means [C], or [G][C] where the descriptor says per group. */
+/* Common to the argument structs: start from the INIT macro; a struct_size that is too small is BNORM_INVALID_ARGUMENT,
+ * one beyond this library's with a non-zero tail BNORM_UNSUPPORTED. Structs only ever grow at their end, and the sizes
+ * of earlier versions go on being accepted. `workspace` of at least bnorm_plan_workspace_size bytes, or NULL with
+ * workspace_bytes 0: the call then allocates once from the plan's allocator. `executor` as above. `error` may be NULL.
+ * [C or G][C] below means [C], or [G][C] where the descriptor says per group. */
 
 /** Arguments of bnorm_infer. */
 typedef struct bnorm_infer_args {
@@ -453,8 +456,8 @@ typedef struct bnorm_train_args {
   void* renorm_d;                 /**< likewise; both or neither */
   const void* weights;            /**< of desc.weighting, [G][N][S] without gaps, N the plan's (channel_block: [N][S]):
                                        f32, of F64 data f64; each 0, or in [2^-64, 2^64]. These or lengths, else NULL */
-  const int64_t* lengths;         /**< [G][N], each in [0, S]: weight 1 for the first so many positions of a sample */
-  void* mask;                     /**< as in bnorm_infer_args */
+  const int64_t* lengths; /**< [G][N], N the plan's, each in [0, S]: so many first positions of a sample weigh 1 */
+  void* mask;             /**< as in bnorm_infer_args */
 } bnorm_train_args;
 #define BNORM_TRAIN_ARGS_INIT                                                                                      \
   {                                                                                                                \
@@ -529,16 +532,16 @@ typedef struct bnorm_backward_args {
  *  less where a residual was added (x, dy and a bit in place of x, dy and y), for a bit written in the forward call.
  *  The bits of dx are those of a backward from y wherever y rounds no z to a limit. Channels-last of less than 32
  *  channels without gaps, and tensors of several layouts in one plan, take longer with a mask.
- *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std is
+ *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std, below x-hat, is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
- *  finite, not 0, and have a finite inverse, or bnorm_train and bnorm_backward refuse it (where r of desc.renorm makes
- *  it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z / scale| (of leaky
- *  ReLU 4 times that where y < 0), so the smaller the scales beside the shifts, the less is left of it. Of ELU it is
- *  roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but nor is there any dz. The
- *  second sum of bnorm_backward_sums is sum(dz * (z - shift)).
+ *  finite, not 0, and have a finite inverse, or bnorm_train, bnorm_backward and its parts refuse it (where r of
+ *  desc.renorm makes it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z /
+ *  scale|, the roundoff of y's type (of leaky ReLU 4 times that where y < 0), so the smaller the scales beside the
+ *  shifts, the less is left of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing
+ *  is left of z, but nor is there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
- *  dy = 0 there, and all gradients are exact. (NaN in padding behind an activation that takes a function makes NaN of
- *  dx and dresidual, there alone.) Statistics may be frozen: dscale and dshift then leave those positions out too.
+ *  dy = 0 there, and all gradients are exact. (NaN in padding behind a curved activation makes NaN of dx and
+ *  dresidual, there alone.) Statistics may be frozen: dscale and dshift then leave those positions out too.
  *  Numerics: sums in f64; dx = dz*gain + (x - center)*slope + bias. */
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args) BNORM_NOEXCEPT;
 
@@ -594,10 +597,11 @@ BNORM_API bnorm_status bnorm_normalize(const bnorm_plan* plan, const bnorm_norma
 /* A training step in parts, for statistics over micro-batches, or over processes where an exchange does not fit:
  *   bnorm_moments -> bnorm_moments_merge -> bnorm_moments_finalize -> bnorm_prepare -> bnorm_normalize
  *   bnorm_backward_sums -> bnorm_sums_merge -> bnorm_backward_apply
- * gives the bits of bnorm_train and bnorm_backward. A partials buffer is one flat run of bnorm_plan_partials_count
- * doubles, ready to send: count[G], then two arrays [G][C]. Moments: mean and M2 = sum((x - mean)^2). Gradient sums:
- * sum(dz) and sum(dz * (x - mean)). With weights, counts are their sums, and M2 is weighted; of reliability weights
- * sum(w^2) comes last, [G]. Counts and these must be finite and >= 0 where they are read. */
+ * gives the bits of bnorm_train and bnorm_backward where bnorm_moments_merge promises it. A partials buffer is one flat
+ * run of bnorm_plan_partials_count doubles, ready to send: count[G], then two arrays [G][C]. Moments: mean and M2 =
+ * sum((x - mean)^2). Gradient sums: sum(dz) and sum(dz * (x - mean)). With weights, counts are their sums, and M2 is
+ * weighted; of reliability weights sum(w^2) comes last, [G]. Counts and these must be finite and >= 0 where they are
+ * read. */
 
 /** Moments of a batch. Reads batch, x, weights, lengths, workspace, executor and error of `args`; the other pointers
  *  must be NULL (for all parts: `exchange` too), other fields within their rules.
@@ -609,7 +613,8 @@ BNORM_API bnorm_status bnorm_moments(const bnorm_plan* plan, const bnorm_train_a
  *  Chan's formula; parts with count 0 add nothing.
  *  @param parts   [n] pointers to partials buffers (none NULL)
  *  @param merged  out; may be parts[0] but no other part
- *  Same bits as one process if every part but the last holds the same 2^k whole reduction blocks, the last no more. */
+ *  Same bits as one process if every part but the last holds the same 2^k whole reduction blocks, the last no more (a
+ *  block is 64 strips of up to 16 positions, 1024 positions where 16 divides S: docs/numerics.md). */
 BNORM_API bnorm_status bnorm_moments_merge(const bnorm_plan* plan, int64_t n, const double* const* parts,
                                            double* merged, bnorm_error* error) BNORM_NOEXCEPT;
 
@@ -690,8 +695,8 @@ typedef struct bnorm_fold_args {
  *    - the sum of the weights' rounding errors over roundoff times the sum of their sizes (subnormals, overflow), and
  *    - the bias, or the terms it is a sum of, over the size of the results: |scale[o]| + |shift[o]|, layer last:
  *      |bias| + sum of |weight| * (|scale[i]| + |shift[i]|). Means of 1000 deviations lose three digits here.
- *  A fold that would lose more than most_digits_lost is refused, with the figure in the message, and writes nothing.
- *  NaN and overflow count as infinitely many.
+ *  A fold that would lose more than most_digits_lost is refused (BNORM_INVALID_ARGUMENT), with the figure in the
+ *  message, and writes nothing. NaN and overflow count as infinitely many.
  *  Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2 (layer first). */
 BNORM_API bnorm_status bnorm_fold(const bnorm_plan* plan, const bnorm_fold_args* args) BNORM_NOEXCEPT;
 

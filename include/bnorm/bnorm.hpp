@@ -25,7 +25,7 @@ class Error : public std::runtime_error {
   bnorm_status status_;
 };
 
-/// Throws unless the status is BNORM_OK.
+/// Throws unless the status is BNORM_OK: at BNORM_NONFINITE, too, which has written all outputs.
 inline void check(bnorm_status status) {
   if (status != BNORM_OK) throw Error(status);
 }

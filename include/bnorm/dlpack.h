@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-/** Element type of a tensor, not NULL, or BNORM_TYPE_DEFAULT if bnorm has none of its kind. */
+/** Element type of `tensor` (not NULL), or BNORM_TYPE_DEFAULT if bnorm has none of its kind. */
 static inline bnorm_type bnorm_dlpack_type(const DLTensor* tensor) {
   const DLDataType type = tensor->dtype;
   if (type.lanes != 1) return BNORM_TYPE_DEFAULT;
@@ -29,7 +29,7 @@ static inline bnorm_type bnorm_dlpack_type(const DLTensor* tensor) {
   return type.bits == 64 ? BNORM_F64 : BNORM_TYPE_DEFAULT;
 }
 
-/** The first element of a tensor, not NULL; NULL if it has no memory, as one of no elements may. */
+/** The first element of `tensor` (not NULL), or NULL if it has no memory, as one of no elements may. */
 static inline void* bnorm_dlpack_data(const DLTensor* tensor) {
   return tensor->data ? (char*)tensor->data + tensor->byte_offset : NULL;
 }

@@ -4,7 +4,7 @@
  *
  *   MPI_Comm_size(comm, &ranks);
  *   size_t count = bnorm_plan_exchange_count(plan, ranks);
- *   double* buffer = malloc(count * sizeof(double));  // on every rank, or none goes on: without one it cannot say so
+ *   double* buffer = malloc(count * sizeof(double));  // must succeed on every rank: others wait
  *   bnorm_exchange exchange = bnorm_mpi_exchange(&comm, buffer, count);
  *   args.exchange = &exchange;
  *   bnorm_train(plan, &args);

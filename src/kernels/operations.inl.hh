@@ -120,8 +120,9 @@ struct Operation {
   static constexpr bool has_twins = has_halves && style > kCurved;
   // Parts of lines, where runs are streamed. Curves take longer than memory, masks are not streamed from within a line.
   static constexpr bool shares_lines = style > kCurved;
-  // Whether data in cache has loops over rows of its own, without what other rows need. Where registers are small only
-  // f32 in the most frequent styles has: SSE4.2 would exceed 1 MiB.
+  // Whether data in cache has loops over rows of its own, without what other rows need: not 16-bit maps, nor reductions
+  // that always have a pivot. Where registers are small only f32 in the most frequent styles has: SSE4.2 would exceed
+  // 1 MiB.
   static constexpr bool has_lean_rows = style > kPiecewise &&
                                         (Part<float>::size >= 8 || (Element<T>::is_f32 && style < kBent));
   static constexpr bool weights_by_row = false;
