@@ -70,6 +70,12 @@ struct ChannelSums {
   double pivot;
   Sums<Octet> sums;
 
+  /// Begins those of block b and channel c.
+  template <class Op>
+  void begin(const Tile& t, int64_t b, int64_t c) {
+    Op::first_pivots(t, c, 1, b, &pivot);
+    sums = Sums<Octet>::zero();
+  }
   /// Writes them as those of block b and channel c.
   void finish(const Tile& t, int64_t b, int64_t c) const {
     t.first[b * t.channels + c] = tree_sum(sums.first);
@@ -78,7 +84,7 @@ struct ChannelSums {
 };
 
 /// Adds `count` elements of one sample, from the beginning of a quad on, to the sums of its channel.
-template <class Op, bool centered, bool unrolled = Op::quads_unrolled>
+template <class Op, bool centered, bool unrolled>
 static inline void add_run(const From<Op>* from, char* mask, int64_t count, const Ahead& ahead, int64_t border,
                            const Coefficients<typename Op::A>& k, const typename Op::Form& form, ChannelSums& s) {
   using E = Element<typename Op::Type>;
@@ -119,15 +125,17 @@ BNORM_FLAT __attribute__((noinline)) void add_centered_run(const From<Op>* from,
                                                            const Ahead& ahead, int64_t border,
                                                            const Coefficients<typename Op::A>& k,
                                                            const typename Op::Form& form, ChannelSums& s) {
-  add_run<Op, true>(from, mask, count, ahead, border, k, form, s);
+  add_run<Op, true, Op::quads_unrolled>(from, mask, count, ahead, border, k, form, s);
 }
 
-/// Calls body(centered) with what the pivot asks for.
-template <class Op, class Body>
-static inline void with_centering(double pivot, Body body) {
+/// Adds `count` elements of one sample to the sums of its channel, around their pivot unless it is 0.
+template <class Op, bool unrolled>
+static inline BNORM_IN_LOOP void add_around_pivot(const Cursor<Op>& at, int64_t count, const Ahead& ahead,
+                                                  int64_t border, const Coefficients<typename Op::A>& k,
+                                                  const typename Op::Form& form, ChannelSums& s) {
   if constexpr (!Op::always_centered)
-    if (pivot == 0) return body(Index<0>());
-  body(Index<1>());
+    if (s.pivot == 0) return add_run<Op, false, unrolled>(at.from, at.mask, count, ahead, border, k, form, s);
+  add_centered_run<Op>(at.from, at.mask, count, ahead, border, k, form, s);
 }
 
 /// What block b counts: its positions, or their weights.
@@ -203,18 +211,11 @@ BNORM_FLAT __attribute__((noinline)) void reduce_short_runs(const Tile& t, const
                                                             ChannelSums* sums) {
   const auto arrays = arrays_of<Op>(t, c);
   const typename Op::Form form(*t.form);
-  for (int64_t j = 0; part.begins_block && j < channels; ++j) {
-    Op::first_pivots(t, c + j, 1, part.block, &sums[j].pivot);
-    sums[j].sums = Sums<Octet>::zero();
-  }
+  for (int64_t j = 0; part.begins_block && j < channels; ++j) sums[j].begin<Op>(t, part.block, c + j);
   for (int64_t j = 0; j < channels; ++j, at.advance(t)) {
     const auto k = broadcast_coefficients<Op>(arrays, j);
     const int64_t border = ahead.border(j, part.s);
-    ChannelSums& s = sums[j];
-    if (s.pivot != 0)
-      add_centered_run<Op>(at.from, at.mask, part.length, ahead, border, k, form, s);
-    else
-      add_run<Op, false, false>(at.from, at.mask, part.length, ahead, border, k, form, s);
+    add_around_pivot<Op, false>(at, part.length, ahead, border, k, form, sums[j]);
   }
   for (int64_t j = 0; part.ends_block && j < channels; ++j) sums[j].finish(t, part.block, c + j);
 }
@@ -224,16 +225,8 @@ template <class Op>
 static inline void reduce_segment(const Tile& t, const Segment& part, const Cursor<Op>& at, int64_t c,
                                   const Ahead& ahead, int64_t border, const Coefficients<typename Op::A>& k,
                                   const typename Op::Form& form, ChannelSums& s) {
-  if (part.begins_block) {
-    Op::first_pivots(t, c, 1, part.block, &s.pivot);
-    s.sums = Sums<Octet>::zero();
-  }
-  with_centering<Op>(s.pivot, [&](auto centered) {
-    if constexpr (centered)
-      add_centered_run<Op>(at.from, at.mask, part.length, ahead, border, k, form, s);
-    else
-      add_run<Op, false>(at.from, at.mask, part.length, ahead, border, k, form, s);
-  });
+  if (part.begins_block) s.begin<Op>(t, part.block, c);
+  add_around_pivot<Op, Op::quads_unrolled>(at, part.length, ahead, border, k, form, s);
   if (part.ends_block) s.finish(t, part.block, c);
 }
 

@@ -71,6 +71,14 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
   }
 }
 
+/// Calls body(centered) with what the pivot asks for.
+template <class Op, class Body>
+static inline void with_centering(double pivot, Body body) {
+  if constexpr (!Op::always_centered)
+    if (pivot == 0) return body(Index<0>());
+  body(Index<1>());
+}
+
 template <class Op>
 static void reduce_scattered(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
@@ -83,8 +91,8 @@ static void reduce_scattered(const Tile& t) {
   };
   for (int64_t c = t.c0; c < t.c1; ++c) {
     for (int64_t b = t.b0; b < t.b1; ++b) {
-      ChannelSums sums = {0, Sums<Octet>::zero()};
-      Op::first_pivots(t, c, 1, b, &sums.pivot);
+      ChannelSums sums;
+      sums.begin<Op>(t, b, c);
       add(block_begin(t.order, b), block_length(t.order, b), c, sums);
       sums.finish(t, b, c);
     }
