@@ -20,8 +20,8 @@ METHOD = (
     "them in an order drawn anew, each after six calls or 25 ms; a ratio is the peer's time / bnorm's in the same round, "
     "given as median (lower–upper quartile) over rounds, so above 1 bnorm is faster. Peers work on the same values, hot, "
     "and y or dx is compared before a row is timed. Whoever takes more than 3 times as long as the fastest peer, or twin, "
-    "is sampled in 3 rounds only. The fastest peer is the one of the smallest median ratio. A case is lost if that ratio is below "
-    f"{LOST}. Where one channel or one position makes both layouts one, the planar row alone is counted."
+    "is sampled in 3 rounds only. The fastest peer is the one of the smallest median ratio. A case is lost if that ratio "
+    f"is below {LOST}. Where one channel or one position makes both layouts one, the planar row alone is counted."
 )
 PEERS = (
     "Peers: oneDNN over OpenMP in the newest wheel made for it (onednn_openmp), the newest oneDNN (onednn_sycl), whose "

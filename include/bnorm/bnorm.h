@@ -347,7 +347,7 @@ typedef struct bnorm_executor {
   void* context;        /**< handed to parallel_for */
   /** Runs task(argument, i) exactly once for each i in [0, n), in any order, on any thread, and returns 0 after all
    *  have ended and their writes are visible. Any other result, or a task not run once, is BNORM_EXECUTION_FAILED.
-   *  n is at most 256. Small work, in version 1.0 loops that move up to 768 KiB, runs on the calling thread without. */
+   *  n is at most 256. Small work, in version 1.0 loops that move up to 768 KiB, runs on the calling thread. */
   int32_t (*parallel_for)(void* context, int64_t n, bnorm_task task, void* argument);
 } bnorm_executor;
 #define BNORM_EXECUTOR_INIT \
