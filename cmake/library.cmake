@@ -48,7 +48,8 @@ endif()
 add_library(bnorm_abi SHARED EXCLUDE_FROM_ALL ${core_sources})
 target_include_directories(bnorm_abi PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_compile_options(bnorm_abi PRIVATE -O0 -g -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
-set_target_properties(bnorm_abi PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+set_target_properties(bnorm_abi PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+                                           EXPORT_COMPILE_COMMANDS OFF) # clang-tidy reads these sources as bnorm_core
 
 set_target_properties(bnorm_static PROPERTIES EXPORT_NAME static)
 target_compile_definitions(bnorm_static INTERFACE BNORM_STATIC)

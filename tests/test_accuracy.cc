@@ -14,7 +14,7 @@
 #include "plan.hh"
 #include "random.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_accuracy {
 namespace {
 
 constexpr double kMostUlp = 0.51;
@@ -222,4 +222,4 @@ TEST_CASE("accuracy: counts from 2 up") {
   tally.check();
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_accuracy

@@ -14,7 +14,7 @@
 #include "problem.hh"
 #include "tensor.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_activations {
 namespace {
 
 /// One channel of `values`, through mean 0 and variance 1: z is the value.
@@ -234,4 +234,4 @@ TEST_CASE("activations: backward refuses to guess what it needs behind a residua
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_activations

@@ -54,7 +54,7 @@ int posix_memalign(void** pointer, size_t alignment, size_t bytes) {
 }
 }
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_allocation {
 namespace {
 
 /// Allocations of one call.
@@ -285,6 +285,6 @@ TEST_CASE("allocation: the counter sees malloc and operator new of every kind") 
   counts_one([=] { return ::operator new(64, wide); }, [=](void* p) { ::operator delete(p, wide); });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_allocation
 
 #endif

@@ -7,7 +7,7 @@
 #include "plan.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_arguments_calls {
 namespace {
 
 constexpr int kElements = 24;  // G 2, N 2, C 3, S 2
@@ -411,4 +411,4 @@ TEST_CASE("arguments: every rule of the parts") {
   check_rules(rules);
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_arguments_calls

@@ -8,7 +8,7 @@
 #include "plan.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_arguments_desc {
 namespace {
 
 bnorm_desc valid_desc() {
@@ -334,4 +334,4 @@ TEST_CASE("arguments: names and versions") {
   CHECK(std::string(bnorm_status_name(-1)) == "UNKNOWN");
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_arguments_desc

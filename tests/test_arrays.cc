@@ -13,7 +13,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_arrays {
 namespace {
 
 void check_strides(const bnorm_strides& t, int64_t n, int64_t c, int64_t s) {
@@ -182,4 +182,4 @@ TEST_CASE("dlpack: nothing given") {
   CHECK(bnorm_desc_set_dlpack(&d, nullptr, &t, 1, &error) == BNORM_OK);
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_arrays

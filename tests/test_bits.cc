@@ -15,7 +15,7 @@
 #include "plan.hh"
 #include "problem.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_bits {
 namespace {
 
 constexpr Operation kAll[] = {Operation::kInfer, Operation::kPrepared, Operation::kTrain,
@@ -419,4 +419,4 @@ TEST_CASE("bits: a partial batch and a plan of its own") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_bits

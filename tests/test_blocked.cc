@@ -12,7 +12,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_blocked {
 namespace {
 
 struct Sizes {
@@ -215,4 +215,4 @@ TEST_CASE("blocked: the guard names the channel") {
   check_refusal(bnorm_train(make_plan(d).get(), &t), BNORM_NONFINITE, nullptr, {"guard: 1 ", "group 0, channel 21"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_blocked

@@ -10,7 +10,7 @@
 #include "plan.hh"
 #include "problem.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_bounds {
 namespace {
 
 // 512 bits hold every sum and product of these inputs without rounding; only a division by M is rounded, at 2^-512.
@@ -221,4 +221,4 @@ TEST_SUITE("isa") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_bounds

@@ -8,7 +8,7 @@
 #include "problem.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_contracts {
 namespace {
 
 /// An allocator that counts, checks what comes back, and can run out.
@@ -404,4 +404,4 @@ TEST_CASE("contract: the simple calls refuse what the full ones do") {
   CHECK(p.outputs_untouched());
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_contracts

@@ -9,7 +9,7 @@
 
 #include "random.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_cpp_face {
 namespace {
 
 constexpr int64_t kBatch = 6, kChannels = 5, kSpatial = 20;
@@ -140,4 +140,4 @@ TEST_CASE("hpp: a refused call throws with status and message") {
   CHECK(std::string(short_span.what()).find("partials") != std::string::npos);
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_cpp_face

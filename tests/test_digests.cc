@@ -14,7 +14,7 @@
 #include "options.hh"
 #include "problem.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_digests {
 namespace {
 
 /// FNV-1a, 64 bits (Fowler, Noll and Vo), over the bits of every value.
@@ -138,4 +138,4 @@ TEST_SUITE("isa") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_digests

@@ -6,7 +6,7 @@
 
 #include "exact.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_exact {
 
 TEST_CASE("exact: sums keep every digit from the smallest to the largest number") {
   ExactSum sum;
@@ -43,4 +43,4 @@ TEST_CASE("exact: units in the last place, and which float is nearest") {
   CHECK_FALSE(correctly_rounded(-infinity, power_of_two(128)));
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_exact

@@ -15,7 +15,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_exchange {
 namespace {
 
 /// An allgather between threads.
@@ -436,4 +436,4 @@ TEST_CASE("exchange: its rules") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_exchange

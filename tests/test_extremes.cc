@@ -11,7 +11,7 @@
 #include "random.hh"
 #include "reference.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_extremes {
 namespace {
 
 const std::vector<Shape>& shapes() {
@@ -157,4 +157,4 @@ TEST_CASE("extremes: subnormal outputs are not flushed") {
   CHECK(violation(expect_train(p, out), out) == "");
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_extremes

@@ -5,7 +5,7 @@
 #include "faults.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_arguments {
 namespace {
 
 constexpr auto kRefused = BNORM_INVALID_ARGUMENT;
@@ -254,4 +254,4 @@ TEST_CASE("fault: momentum outside [0, 1] is taken") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_arguments

@@ -5,7 +5,7 @@
 #include "faults.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_epsilon {
 namespace {
 
 /// Every function that takes an epsilon must refuse this one.
@@ -142,4 +142,4 @@ TEST_CASE("fault: the running variance is rounded to the 16-bit type of the data
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_epsilon

@@ -4,7 +4,7 @@
 
 #include "faults.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_gradients {
 namespace {
 
 constexpr Operation kBackward[] = {Operation::kBackward, Operation::kBackwardParts};
@@ -182,4 +182,4 @@ TEST_CASE("fault: gradient sums count the last elements wrong") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_gradients

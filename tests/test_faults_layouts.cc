@@ -4,7 +4,7 @@
 
 #include "faults.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_layouts {
 namespace {
 
 constexpr Operation kAll[] = {Operation::kInfer, Operation::kPrepared, Operation::kTrain,
@@ -304,4 +304,4 @@ TEST_CASE("fault: a batch of 131072 fails") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_layouts

@@ -6,7 +6,7 @@
 #include "faults.hh"
 #include "random.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_numbers {
 namespace {
 
 std::vector<double> normals(int64_t count, bnorm_type type, double mu, double sigma) {
@@ -296,4 +296,4 @@ TEST_CASE("fault: a call flushes subnormals to zero, its own or its caller's") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_numbers

@@ -2,7 +2,7 @@
 // Published faults: statistics over several parts of a batch.
 #include "faults.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_parts {
 namespace {
 
 using Moments = std::vector<double>;  // of one channel: count, mean, M2
@@ -274,4 +274,4 @@ TEST_CASE("fault: gradient sums of parts are counted once for each part") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_parts

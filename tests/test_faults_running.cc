@@ -4,7 +4,7 @@
 
 #include "faults.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_running {
 namespace {
 
 constexpr Operation kForward[] = {Operation::kTrain, Operation::kParts};
@@ -310,4 +310,4 @@ TEST_CASE("fault: one Inf ruins the running statistics for good") {
   });
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_running

@@ -7,7 +7,7 @@
 #include "executors.hh"
 #include "faults.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_faults_threads {
 namespace {
 
 /// Large enough to be shared out; four blocks of the order of reduction.
@@ -106,4 +106,4 @@ TEST_CASE("fault: running statistics are updated twice, or after the call") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_faults_threads

@@ -15,7 +15,7 @@
 #include "refusal.hh"
 #include "tensor.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_fold {
 namespace {
 
 /// How a layer's weights lie in memory.
@@ -317,4 +317,4 @@ TEST_CASE("fold: refusals") {
   check_refusal(bnorm_fold(plan.get(), &old), BNORM_INVALID_ARGUMENT, nullptr, {"struct_size = 8"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_fold

@@ -13,7 +13,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_from_output {
 namespace {
 
 /// What varies.
@@ -283,4 +283,4 @@ TEST_CASE("from output: refusals") {
   check_refusal(bnorm_backward(plan.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"y = NULL"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_from_output

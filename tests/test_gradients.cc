@@ -13,7 +13,7 @@
 #include "reference.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_gradients {
 namespace {
 
 constexpr double kStep = 0x1p-8;
@@ -226,4 +226,4 @@ TEST_CASE("gradients: sum(dx) = 0 and sum(dx * x-hat) = 0 in each channel") {
       }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_gradients

@@ -12,7 +12,7 @@
 #include "options.hh"
 #include "reference.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_grid {
 namespace {
 
 void check_case(const GridCase& k) {
@@ -78,4 +78,4 @@ TEST_SUITE("isa") {
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_grid

@@ -14,7 +14,7 @@
 #include "refusal.hh"
 #include "tensor.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_mask {
 namespace {
 
 /// What varies: every family of kernels in one of its shapes, most with enough work to share out; the last one's
@@ -339,4 +339,4 @@ TEST_CASE("mask: refused where it is missing, not taken, or lies in another arra
   check_refusal(bnorm_backward(without.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"mask", "NULL"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_mask

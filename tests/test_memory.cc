@@ -8,7 +8,7 @@
 #include "options.hh"
 #include "problem.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_memory {
 namespace {
 
 constexpr int64_t kMostTail = 40;  // two and a half vectors of 16
@@ -91,4 +91,4 @@ TEST_SUITE("isa") {
   TEST_CASE("memory: tails against unmapped pages, a few") { run_tails(5, 1); }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_memory

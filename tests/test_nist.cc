@@ -12,7 +12,7 @@
 #include "isas.hh"
 #include "plan.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_nist {
 namespace {
 
 struct DataSet {
@@ -160,4 +160,4 @@ TEST_CASE("NIST: the data sets are whole: their exact statistics agree with the 
   }
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_nist

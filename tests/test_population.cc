@@ -9,7 +9,7 @@
 #include "plan.hh"
 #include "random.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_population {
 namespace {
 
 constexpr int64_t kChannels = 5, kSpatial = 6, kMost = 40;
@@ -198,4 +198,4 @@ TEST_CASE("population: micro-batches have the statistics and gradients of their 
   for (size_t i = 0; i < whole.dx.size(); ++i) CHECK(std::fabs(parts.dx[i] - whole.dx[i]) <= 1e-6);
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_population

@@ -10,7 +10,7 @@
 #include "problem.hh"
 #include "random.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_processes {
 namespace {
 
 /// A batch of 2 groups that `processes` plans share; every one but the last holds `share` samples.
@@ -215,4 +215,4 @@ TEST_CASE("merge: Chan's formula on exact numbers") {
   CHECK(merged[2] == 4);
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_processes

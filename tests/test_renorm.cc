@@ -12,7 +12,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_renorm {
 namespace {
 
 using Values = std::vector<double>;
@@ -410,4 +410,4 @@ TEST_CASE("renorm: refusals") {
   check_refusal(bnorm_train(plain.get(), &t), BNORM_INVALID_ARGUMENT, nullptr, {"renorm_r", "must be NULL"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_renorm

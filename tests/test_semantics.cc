@@ -9,7 +9,7 @@
 #include "plan.hh"
 #include "reference.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_semantics {
 namespace {
 
 Case small(const Shape& shape, bnorm_type data = BNORM_F32) {
@@ -383,4 +383,4 @@ TEST_CASE("semantics: a residual broadcast by stride 0") {
   CHECK(y == floats(plain.y));
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_semantics

@@ -21,7 +21,7 @@
 #include "plan.hh"
 #include "problem.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_threads {
 namespace {
 
 Case large_case() {
@@ -191,4 +191,4 @@ TEST_CASE("threads: calls leave the floating-point control word as it is") {
 }
 #endif
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_threads

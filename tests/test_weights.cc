@@ -15,7 +15,7 @@
 #include "random.hh"
 #include "refusal.hh"
 
-namespace bnorm_tests {
+namespace bnorm_tests::test_weights {
 namespace {
 
 constexpr Operation kCounting[] = {Operation::kTrain, Operation::kParts, Operation::kBackward,
@@ -445,4 +445,4 @@ TEST_CASE("weights: refusals") {
                 {"moments[5] = -1", "sum of squares"});
 }
 
-}  // namespace bnorm_tests
+}  // namespace bnorm_tests::test_weights
