@@ -42,10 +42,10 @@ def _split(folder: Path, prefix: str) -> Split:
     labels = _read(folder / f"{prefix}-labels-idx1-ubyte.gz")
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(f"{folder}: {prefix} has images {images.shape} and labels {labels.shape}, which don't match")
-    if images.shape[1:] != PIXELS or len(images) < BATCH or labels.max() >= CLASSES:
+    if images.shape[1:] != PIXELS or len(images) < BATCH or labels.min() < 0 or labels.max() >= CLASSES:
         raise DataError(
-            f"{folder}: {prefix} has images {images.shape} and labels up to {labels.max(initial=0)}: "
-            f"must be at least {BATCH} of {PIXELS} pixels, and below {CLASSES}"
+            f"{folder}: {prefix} has images {images.shape} and labels {labels.min(initial=0)} to "
+            f"{labels.max(initial=0)}: must be at least {BATCH} of {PIXELS} pixels, and from 0 below {CLASSES}"
         )
     pixels = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     return Split(pixels, labels.astype(np.int64))
@@ -57,7 +57,7 @@ def _read(path: Path) -> np.ndarray:
             return idx2numpy.convert_from_file(file)
     except FileNotFoundError:
         raise DataError(f"no {path}: install dataset-fashion-mnist, or name a folder with --data") from None
-    except (OSError, EOFError, zlib.error, idx2numpy.FormatError) as error:
+    except (OSError, EOFError, OverflowError, MemoryError, zlib.error, idx2numpy.FormatError) as error:
         raise DataError(f"{path} is no gzipped IDX file: {error}") from None
 
 

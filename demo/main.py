@@ -33,8 +33,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--activation", choices=ACTIVATIONS, default="sigmoid", help="of the hidden layers")
     parser.add_argument("--weights-std", type=float, choices=WEIGHT_STDS, default=0.05, help="of the initial weights")
     parser.add_argument("--rate", type=float, choices=RATES, default=0.01, help="learning rate")
-    parser.add_argument("--steps", type=_positive, help=f"of a run; default {STEPS_ONE:,}, with --all {STEPS_ALL:,}")
-    parser.add_argument("--seed", type=int, default=1, help="of weights and batches")
+    parser.add_argument("--steps", type=_at_least(1), help=f"of a run; default {STEPS_ONE:,}, with --all {STEPS_ALL:,}")
+    parser.add_argument("--seed", type=_at_least(0), default=1, help="of weights and batches")
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder of the Fashion-MNIST files")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo", help="folder for plots and state")
     parser.add_argument("--library", type=Path, help="libbnorm.so; default $BNORM_LIBRARY, else the release build")
@@ -44,10 +44,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
-    return int(text)
+def _at_least(least: int):
+    def parse_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+        return int(text)
+
+    return parse_number
 
 
 def main(arguments: list[str]) -> int:

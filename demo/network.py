@@ -142,7 +142,7 @@ class Network:
                 parameter -= np.float32(rate) * layer.gradients[name]
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """All that training has changed, by name; the arrays themselves, not copies."""
+        """All that inference needs, by name; the arrays themselves, not copies."""
         named = {}
         for name, layer in self.layers.items():
             arrays = layer.parameters | (layer.running if isinstance(layer, BatchNorm) else {})

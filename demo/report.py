@@ -13,7 +13,7 @@ import state
 from bnorm_abi import Library
 from data import FashionMnist, Split
 from network import Network, accuracy
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from setups import BATCH, WIDTHS
 from tabulate import tabulate
 from training import Run
@@ -87,7 +87,7 @@ def saved_state(network: Network, test: Split, path: Path, library: Library) -> 
     with tempfile.TemporaryDirectory() as folder:
         stripped = Path(folder) / "stripped.safetensors"
         tensors = {name: array for name, array in load_file(path).items() if ".running_" not in name}
-        save_file(tensors, stripped, state.metadata_of(network))
+        state.write(tensors, stripped, state.metadata_of(network))
         try:
             state.load(stripped, library)
         except state.StateError as error:

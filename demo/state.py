@@ -16,7 +16,14 @@ class StateError(RuntimeError):
 
 
 def save(network: Network, path: Path) -> None:
-    save_file(network.tensors(), path, metadata_of(network))
+    write(network.tensors(), path, metadata_of(network))
+
+
+def write(tensors: dict[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise StateError(f"{path} cannot be written: {error}") from None
 
 
 def metadata_of(network: Network) -> dict[str, str]:

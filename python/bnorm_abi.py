@@ -1,7 +1,8 @@
 """bnorm for NumPy: a thin face over the C ABI.
 
-The declarations are those of include/bnorm/bnorm.h, read when the library is opened; nothing is declared again here.
-Arrays are used where they lie: their strides become the strides of the plan, and nothing is copied.
+The declarations are those of include/bnorm/bnorm.h, read when the library is opened; said again here are only the
+defaults of its INIT macros. Arrays are used where they lie: their strides become the strides of the plan, and nothing
+is copied.
 
     library = open_library()
     plan = Plan(library, (60, 100), axes="NC", activation="relu")
@@ -12,8 +13,10 @@ Arrays are used where they lie: their strides become the strides of the plan, an
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +31,7 @@ DEFAULT_LIBRARY = ROOT / "build" / "release" / "libbnorm.so"
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 TENSORS = ("x", "y", "residual", "dx", "dy", "dresidual")
+OUTPUTS = ("y", "dx", "dresidual")  # y: of all calls but backward
 _ACTIVATION_NAMES = "identity relu clip leaky_relu elu sigmoid tanh silu hard_swish gelu gelu_tanh"
 ACTIVATIONS = {name: f"BNORM_{name.upper()}" for name in _ACTIVATION_NAMES.split()}
 RUNNING_MODES = {
@@ -138,11 +142,12 @@ def _declarations() -> str:
         "  header_numerics_version = BNORM_NUMERICS_VERSION };",
     ]
     # cffi knows the types of stddef.h and stdint.h; BNORM_STATIC empties the export attribute.
-    command = [os.environ.get("CC", "cc"), "-E", "-P", "-x", "c", "-DBNORM_STATIC", "-"]
+    command = [*shlex.split(os.environ.get("CC") or "cc"), "-E", "-P", "-x", "c", "-DBNORM_STATIC", "-"]
     try:
         result = subprocess.run(command, input="\n".join(source), capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise LibraryError(f"cannot preprocess {HEADER} with '{' '.join(command)}': {error}") from None
+        said = getattr(error, "stderr", None) or ""
+        raise LibraryError(f"cannot preprocess {HEADER} by '{shlex.join(command)}': {error}\n{said}".rstrip()) from None
     return result.stdout
 
 
@@ -198,8 +203,12 @@ class Plan:
         self.stats_shape = (groups, channels) if "G" in axes else (channels,)
         self.running_shape = (groups, channels) if running_mode == "per_group" else (channels,)
         self._packed = {name: self.geometry.packed_strides(self._types[name].itemsize) for name in TENSORS}
-        self._strides = {name: (like or {}).get(name) for name in TENSORS}
-        self._strides = {name: self._packed[name] if a is None else a.strides for name, a in self._strides.items()}
+        self._strides = dict(self._packed)
+        _check_names("like", like or {}, TENSORS)
+        for name, array in (like or {}).items():
+            if array.ndim != len(axes):
+                raise ValueError(f"like has {name} of shape {array.shape}, must have an axis for each of '{axes}'")
+            self._strides[name] = array.strides
         c = library.c
         fields = {
             "struct_size": library.ffi.sizeof("bnorm_desc"),
@@ -247,7 +256,7 @@ class Plan:
         self, x, scale=None, shift=None, *, running_mean, running_var, residual=None, y=None, mask=None, serial=False,
     ):  # fmt: skip
         """bnorm_infer; returns y. mask: of a plan with from_mask, written if given."""
-        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        tensors, batch = self._tensors(["y"], x=x, y=y, residual=residual)
         params = self._params(scale=scale, shift=shift)
         running = self._running(running_mean, running_var)
         self._call("infer", batch, tensors | params | running | self._mask(mask, written=True), serial)
@@ -266,7 +275,9 @@ class Plan:
         renorm_r, renorm_d  likewise, like mean and inv_std: written if given
         mask                of a plan with `from_mask`, uint8 of mask_shape: written if given
         """
-        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        if average_factor is not None and average_factor < 0:
+            raise ValueError(f"average_factor = {average_factor}: must be from 0 to 1, or None for the plan's")
+        tensors, batch = self._tensors(["y"], x=x, y=y, residual=residual)
         params = self._params(scale=scale, shift=shift)
         running = self._running(running_mean, running_var, written=True)
         saved = self._saved(
@@ -290,14 +301,14 @@ class Plan:
 
         x may be None where it is not needed (from_output)
         """
+        _check_names("wanted", wanted, Gradients._fields)
         params = {"dscale": dscale, "dshift": dshift}
         for name in params:
             if name in wanted and params[name] is None:
                 params[name] = np.empty(self.params_shape, self.param_type)
         tensors, batch = self._tensors(
-            x=x, dy=dy, y=y, residual=residual,
-            dx=self._output("dx", dx, dy, "dx" in wanted),
-            dresidual=self._output("dresidual", dresidual, dy, "dresidual" in wanted),
+            [name for name in ("dx", "dresidual") if name in wanted],
+            x=x, dy=dy, y=y, residual=residual, dx=dx, dresidual=dresidual,
         )  # fmt: skip
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
         statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
@@ -319,7 +330,7 @@ class Plan:
 
     def normalize(self, x, coefficients, *, residual=None, y=None, mask=None, serial=False):
         """bnorm_normalize with coefficients that prepare of this plan made; returns y. mask: as of infer."""
-        tensors, batch = self._tensors(x=x, y=self._output("y", y, x), residual=residual)
+        tensors, batch = self._tensors(["y"], x=x, y=y, residual=residual)
         prepared = self._vectors({"coefficients": coefficients}, np.dtype(np.float64), self._coefficients_shape, False)
         self._call("normalize", batch, tensors | prepared | self._mask(mask, written=True), serial)
         return tensors["y"]
@@ -333,7 +344,7 @@ class Plan:
         layer     "first": this plan normalizes the layer's outputs; "last": it makes its inputs
         axes      outputs and inputs (of one layer group) in `weight`; all others are taps, and merge into one axis
         """
-        output, input_ = (axis % weight.ndim for axis in axes)
+        output, input_ = np.lib.array_utils.normalize_axis_tuple(axes, weight.ndim, "axes")
         letters = [chr(ord("P") + axis) for axis in range(weight.ndim)]
         letters[output], letters[input_] = "NC"
         taps = Geometry("".join(letters), weight.shape)
@@ -342,7 +353,7 @@ class Plan:
         folded = Folded(np.empty_like(weight), np.empty(weight.shape[output], bias_type), 0.0)
         made = folded.weight.strides
         if any(size > 1 and wanted != other for size, wanted, other in zip(weight.shape, weight.strides, made)):
-            raise ValueError(f"weight has strides {weight.strides}: must be without gaps")
+            raise ValueError(f"weight has strides {weight.strides}: must be positive, and without gaps")
         arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
         arrays |= self._running(running_mean, running_var)
         arrays |= self._vectors({"bias": bias}, bias_type, (weight.shape[output],), False)
@@ -371,33 +382,40 @@ class Plan:
         pointers = {name: self.library.pointer(array) for name, array in arrays.items() if array is not None}
         return self.library.ffi.new(f"{kind} *", {"struct_size": self.library.ffi.sizeof(kind)} | pointers | numbers)
 
-    def _output(self, name: str, given: np.ndarray | None, shaped_as: np.ndarray, wanted: bool = True):
-        """The given output, or if wanted a new one in the memory order of the plan's tensor `name`."""
-        if given is not None:
-            if not given.flags.writeable:
-                raise ValueError(f"{name} must be writeable")
-            return given
-        if not wanted:
-            return None
-        if self._strides[name] == self._packed[name]:
-            return np.empty(shaped_as.shape, self._types[name])
-        order = np.argsort([-abs(stride) for stride in self._strides[name]], kind="stable")
-        array = np.empty([shaped_as.shape[axis] for axis in order], self._types[name])
-        return array.transpose(np.argsort(order))
-
-    def _tensors(self, **arrays: np.ndarray | None) -> tuple[dict[str, np.ndarray | None], int]:
-        """Checks tensors against the plan and each other; returns them and the batch of the call."""
+    def _tensors(
+        self, wanted: Iterable[str], **arrays: np.ndarray | None
+    ) -> tuple[dict[str, np.ndarray | None], int]:
+        """Checks tensors against the plan and each other; returns them, with those wanted that are None made, and the
+        batch of the call."""
         shapes = {}
         for name, array in arrays.items():
             if array is None:
                 continue
             self._check_array(name, array, self._types[name])
             self._check_tensor(name, array)
+            if name in OUTPUTS and not array.flags.writeable and (name != "y" or name in wanted):
+                raise ValueError(f"{name} must be writeable")
             shapes[name] = array.shape
         if len(set(shapes.values())) > 1:
             raise ValueError(f"tensors of one call differ in shape: {shapes}")
-        shape = next(iter(shapes.values()))
-        return arrays, shape[self.geometry.axes.index("N")] if "N" in self.geometry.axes else 1
+        axes, batch = self.geometry.axes, self.geometry.size("N")
+        if shapes and "N" in axes:
+            batch = next(iter(shapes.values()))[axes.index("N")]
+        made = {name: self._empty(name, batch) for name in wanted if arrays[name] is None}
+        return arrays | made, batch
+
+    def _empty(self, name: str, batch: int) -> np.ndarray:
+        """A new tensor of the plan's strides, which smaller batches have as well."""
+        axes, strides = self.geometry.axes, self._strides[name]
+        sizes = [batch if letter == "N" else size for letter, size in zip(axes, self.geometry.shape)]
+        if strides == self._packed[name] and (axes[0] == "N" or batch == self.geometry.size("N")):
+            return np.empty(sizes, self._types[name])
+        order = sorted(range(len(axes)), key=lambda axis: -strides[axis])
+        whole = np.empty([self.geometry.shape[axis] for axis in order], self._types[name]).transpose(np.argsort(order))
+        array = whole[tuple(slice(size) for size in sizes)]
+        if not _strides_fit(array, strides):
+            raise ValueError(f"{name} has byte strides {strides} in the plan, with gaps or reversed: must be given")
+        return array
 
     def _check_tensor(self, name: str, array: np.ndarray) -> None:
         geometry, strides = self.geometry, self._strides[name]
@@ -407,13 +425,7 @@ class Plan:
         )
         if not fits:
             raise ValueError(f"{name} has shape {array.shape}, the plan has {geometry.shape} ('{geometry.axes}')")
-        if (
-            array.size
-            and array.strides != strides
-            and any(
-                size > 1 and actual != planned for size, actual, planned in zip(array.shape, array.strides, strides)
-            )
-        ):
+        if not _strides_fit(array, strides):
             raise ValueError(f"{name} has byte strides {array.strides}, the plan has {strides}")
 
     def _params(self, written: bool = False, **arrays: np.ndarray | None) -> dict[str, np.ndarray | None]:
@@ -464,6 +476,19 @@ class Plan:
             raise TypeError(f"{name} has dtype {array.dtype}, the plan has {dtype}")
         if not array.flags.aligned:
             raise ValueError(f"{name} must be aligned for its element type")
+
+
+def _strides_fit(array: np.ndarray, strides: tuple[int, ...]) -> bool:
+    """Whether the byte strides lead to the same elements as the array's own."""
+    if array.size == 0 or array.strides == strides:
+        return True
+    return all(size == 1 or own == other for size, own, other in zip(array.shape, array.strides, strides))
+
+
+def _check_names(field: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{field} names {name!r}, must be of {list(known)}")
 
 
 def _constant(c: Any, names: dict, key: Any, field: str) -> int:

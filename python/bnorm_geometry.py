@@ -35,7 +35,7 @@ class Geometry:
         """The g, n, c, s strides of a bnorm_strides; spatial axes must merge into one."""
         if any(stride % itemsize for stride in byte_strides):
             raise ValueError(f"byte strides {byte_strides} are no multiples of the element size {itemsize}")
-        strides = {letter.lower(): stride // itemsize for letter, stride in zip(self.axes, byte_strides)}
+        strides = {letter: stride // itemsize for letter, stride in zip(self.axes, byte_strides)}
         spatial = [
             (size, stride // itemsize)
             for letter, size, stride in zip(self.axes, self.shape, byte_strides)
@@ -45,7 +45,7 @@ class Geometry:
             if outer != size * inner:
                 raise ValueError(f"spatial axes of strides {byte_strides} in '{self.axes}' do not merge into one axis")
         innermost = spatial[-1][1] if spatial else 1
-        found = {"g": strides.get("g", 0), "n": strides.get("n", 0), "c": strides["c"], "s": innermost}
+        found = {"g": strides.get("G", 0), "n": strides.get("N", 0), "c": strides["C"], "s": innermost}
         if not any(found.values()):
             raise ValueError(f"byte strides {byte_strides}: strides of 0 alone would mean a packed array")
         return found

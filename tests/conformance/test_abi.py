@@ -74,6 +74,33 @@ def test_smaller_batch_than_the_plan(library, x):
     assert np.array_equal(large.train(x[:2])[0], small.train(x[:2])[0])
 
 
+@pytest.mark.parametrize("axes", ["NCHW", "CNHW", "GCNW", "HWNC"])
+def test_outputs_made_for_a_smaller_batch(library, x, axes):
+    """Where N is not the outermost axis, y of fewer samples is a slice of what the plan's strides ask for."""
+    running_mode = "per_group" if "G" in axes else "unset"
+    part = x[tuple(slice(2) if letter == "N" else slice(None) for letter in axes)]
+    large = Plan(library, x.shape, axes=axes, running_mode=running_mode)
+    small = Plan(library, part.shape, axes=axes, running_mode=running_mode)
+    y, mean, inv_std = large.train(part)
+    expected = small.train(part.copy())
+    assert np.array_equal(y, expected[0]) and np.array_equal(mean, expected[1])
+    gradients = large.backward(part, part, mean=mean, inv_std=inv_std)
+    assert np.array_equal(gradients.dx, small.backward(part.copy(), part.copy(), mean=mean, inv_std=inv_std).dx)
+
+
+def test_outputs_with_gaps_must_be_given(library, x):
+    for like in (np.zeros((6, 5, 4, 6), np.float32)[..., ::2], np.zeros_like(x)[::-1]):
+        plan = Plan(library, x.shape, axes="NCHW", like={"y": like})
+        with pytest.raises(ValueError, match="must be given"):
+            plan.train(x)
+        assert np.array_equal(plan.train(x, y=like)[0], Plan(library, x.shape, axes="NCHW").train(x)[0])
+
+
+def test_any_other_letter_is_spatial(library, x):
+    y, expected = (Plan(library, x.shape, axes=axes).train(x)[0] for axes in ("NCng", "NCHW"))
+    assert np.array_equal(y, expected)
+
+
 def test_refusal_carries_the_message_of_bnorm(library, x):
     with pytest.raises(BnormError, match="epsilon") as raised:
         Plan(library, x.shape, axes="NCHW", epsilon=-1)
@@ -106,6 +133,22 @@ def test_wrong_arrays_are_refused(library, x):
     constant.flags.writeable = False
     with pytest.raises(ValueError, match="running_mean must be writeable"):
         plan.train(x, running_mean=constant)
+    with pytest.raises(TypeError, match="x is a list"):
+        plan.train(x.tolist())
+    with pytest.raises(BnormError, match="dy = NULL: must be given"):
+        plan.backward(x, None, mean=np.zeros(5), inv_std=np.ones(5))
+    with pytest.raises(BnormError, match="x = NULL: must be given"):
+        plan.train(None)
+    with pytest.raises(ValueError, match="x has shape"):
+        plan.train(x[0])
+    with pytest.raises(ValueError, match="wanted names 'dgamma'"):
+        plan.backward(x, x, wanted=("dx", "dgamma"))
+    with pytest.raises(ValueError, match="average_factor = -1"):
+        plan.train(x, average_factor=-1.0)
+    with pytest.raises(ValueError, match="like names 'X'"):
+        Plan(library, x.shape, axes="NCHW", like={"X": x})
+    with pytest.raises(ValueError, match="an axis for each"):
+        Plan(library, x.shape, axes="NCHW", like={"x": x[0]})
     with pytest.raises(ValueError, match="do not merge"):
         Plan(library, x.shape, axes="NCHW", like={"x": np.zeros((6, 5, 4, 4), np.float32)[..., :3]})
     with pytest.raises(ValueError, match="strides of 0 alone"):
@@ -152,3 +195,17 @@ def test_a_bias_of_another_length_is_not_folded(library):
     for wrong in (bias[:3], bias[::2]):
         with pytest.raises(ValueError, match="bias has shape"):
             plan.fold(weight, wrong, **running)
+
+
+def test_axes_of_a_fold(library):
+    plan = Plan(library, (1, 3), axes="NC")
+    running = {"running_mean": np.zeros(3, np.float32), "running_var": np.arange(1, 4, dtype=np.float32)}
+    weight = np.ones((3, 3), np.float32)
+    by_row = plan.fold(weight, axes=(0, 1), **running).weight
+    assert np.array_equal(plan.fold(weight, axes=(-1, 0), **running).weight, by_row.T)
+    assert not np.array_equal(by_row, by_row.T)
+    for wrong in ((1, 2), (-3, 0), (0, 0), (0, -2)):
+        with pytest.raises(ValueError, match="axes"):
+            plan.fold(weight, axes=wrong, **running)
+    with pytest.raises(ValueError, match="must be positive, and without gaps"):
+        plan.fold(weight[::-1], **running)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
         (["--rate", "3"], "argument --rate: invalid choice: 3.0"),
         (["--steps", "0"], "argument --steps: must be a whole number of at least 1, not 0"),
         (["--steps", "many"], "argument --steps: must be a whole number of at least 1, not many"),
+        (["--seed", "-1"], "argument --seed: must be a whole number of at least 0, not -1"),
         (["--library", "nowhere/libbnorm.so"], "no bnorm library at nowhere/libbnorm.so"),
         (["--library", __file__], "cannot open the bnorm library"),
         (["--data", "nowhere"], "no nowhere/train-images-idx3-ubyte.gz"),
@@ -30,21 +31,32 @@ def test_wrong_arguments(library, tmp_path, arguments, part):
     check_refusal(["--library", str(library.path), "--out", str(tmp_path), *arguments], part)
 
 
-@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"\0\0\x08\x03short"), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"plain text",
+        gzip.compress(b"\0\0\x08\x03short"),
+        gzip.compress(b""),
+        gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12),
+    ],
+)
 def test_broken_data_file(library, tmp_path, content):
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)
     check_refusal(["--library", str(library.path), "--data", str(tmp_path)], "is no gzipped IDX file")
 
 
-def write_idx(path: Path, sizes: tuple[int, ...], byte: int = 0) -> None:
-    header = bytes([0, 0, 8, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+def write_idx(path: Path, sizes: tuple[int, ...], byte: int = 0, kind: int = 8) -> None:
+    header = bytes([0, 0, kind, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
     path.write_bytes(gzip.compress(header + bytes([byte]) * math.prod(sizes)))
 
 
-@pytest.mark.parametrize(("images", "label"), [((59, 28, 28), 0), ((100, 27, 28), 0), ((100, 28, 28), 10)])
-def test_unfit_data(library, tmp_path, images, label):
+@pytest.mark.parametrize(
+    ("images", "label", "kind"),
+    [((59, 28, 28), 0, 8), ((100, 27, 28), 0, 8), ((100, 28, 28), 10, 8), ((100, 28, 28), 255, 9)],
+)
+def test_unfit_data(library, tmp_path, images, label, kind):
     write_idx(tmp_path / "train-images-idx3-ubyte.gz", images)
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", images[:1], label)
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", images[:1], label, kind)
     check_refusal(["--library", str(library.path), "--data", str(tmp_path)], "must be at least 60 of (28, 28) pixels")
 
 

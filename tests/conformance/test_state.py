@@ -62,6 +62,11 @@ def test_foreign_file_is_refused(library, tmp_path):
         state.load(path, library)
 
 
+def test_a_path_that_cannot_be_written_is_told(trained, tmp_path):
+    with pytest.raises(state.StateError, match="cannot be written"):
+        state.save(trained, tmp_path)
+
+
 def drop(tensors: dict[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
     return {name: array for name, array in tensors.items() if part not in name}
 
