@@ -648,7 +648,8 @@ enum {
 
 /** A convolution or dense layer: out[o] = bias[o] + sum over i, t of weight[o][i][t] * in[i][t].
  *  Strides (output, input, tap) of common layouts, T = taps: OIHW, OI: all 0. OHWI: T*I, 1, I. HWIO: 1, O, I*O.
- *  IO (Keras): 1, O, 0. IOHW (transposed): T, O*T, 1. Depthwise [C][T]: layer_groups C, inputs 1. */
+ *  IO (Keras): 1, O, 0. IOHW (transposed): T, O*T, 1. Depthwise [C][T]: layer_groups C, inputs 1.
+ *  A transposed convolution in groups has no such strides: fold each group by itself, with a plan of its channels. */
 typedef struct bnorm_fold_args {
   uint32_t struct_size;
   bnorm_fold_order order;

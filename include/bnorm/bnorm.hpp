@@ -13,6 +13,7 @@
 #include <vector>
 
 namespace bnorm {
+inline namespace cpp {  // the library's own types are in namespace bnorm, too
 
 /// A call that did not return BNORM_OK; what() is bnorm's message.
 class Error : public std::runtime_error {
@@ -119,5 +120,6 @@ class Prepared {
   std::vector<double> coefficients_;
 };
 
+}  // namespace cpp
 }  // namespace bnorm
 #endif  // BNORM_BNORM_HPP

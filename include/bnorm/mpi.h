@@ -31,14 +31,17 @@ static inline int32_t bnorm_mpi_allgather(void* context, const double* sent, dou
   return MPI_Allgather((void*)sent, (int)count, MPI_DOUBLE, received, (int)count, MPI_DOUBLE, comm);
 }
 
-/** The exchange of all ranks of a communicator; `ranks` is 0, which calls refuse, if MPI does not tell their number.
+/** The exchange of all ranks of an intracommunicator; `ranks` is 0, which calls refuse, for any other and if MPI does
+ *  not tell their number.
  *  A rank whose exchange is refused sends nothing, so the others wait: to be checked before the first call.
  *  @param comm    must outlive the exchange; best one of bnorm's own (MPI_Comm_dup)
  *  @param buffer  `count` doubles, at least bnorm_plan_exchange_count of the plan; used by one call at a time */
 static inline bnorm_exchange bnorm_mpi_exchange(MPI_Comm* comm, double* buffer, size_t count) {
   bnorm_exchange exchange = BNORM_EXCHANGE_INIT;
-  int ranks = 0;
-  exchange.ranks = MPI_Comm_size(*comm, &ranks) == MPI_SUCCESS ? ranks : 0;
+  int ranks = 0, inter = 0;
+  if (MPI_Comm_test_inter(*comm, &inter) != MPI_SUCCESS || inter || MPI_Comm_size(*comm, &ranks) != MPI_SUCCESS)
+    ranks = 0;
+  exchange.ranks = ranks;
   exchange.context = comm;
   exchange.allgather = bnorm_mpi_allgather;
   exchange.buffer = buffer;
