@@ -160,16 +160,24 @@ inline bnorm_status check_saved(const Plan& plan, const void* mean, const void* 
 
 inline Arrays::Need required_if(bool condition) { return condition ? Arrays::kRequired : Arrays::kAbsent; }
 
+/// Not inlined: prepare would take 4 % more instructions.
+template <class Args>
+__attribute__((noinline)) bnorm_status refuse_pairs(const Args& args, Call* call) {
+  const bool by_mean = args.mean || !args.inv_std, by_running_mean = args.running_mean || !args.running_var;
+  return call->report.say(BNORM_INVALID_ARGUMENT,
+                          "%s = %p, %s = %p: exactly one pair, mean and inv_std or running_mean and running_var, must "
+                          "be given",
+                          by_mean ? "mean" : "inv_std", by_mean ? args.mean : args.inv_std,
+                          by_running_mean ? "running_mean" : "running_var",
+                          by_running_mean ? args.running_mean : args.running_var);
+}
+
 /// Parameters, and saved or running statistics, of what is prepared or folded.
 template <class Args>
 bnorm_status check_statistics(const Plan& plan, const Args& args, Call* call, Arrays& arrays) {
   const bool saved = args.mean || args.inv_std, running = args.running_mean || args.running_var;
   const bool empty = plan.desc.groups == 0 || plan.desc.channels == 0;
-  if (saved == running && !(empty && !saved))
-    return call->report.say(BNORM_INVALID_ARGUMENT,
-                            "mean = %p, running_mean = %p: exactly one pair, mean and inv_std or running_mean and "
-                            "running_var, must be given",
-                            args.mean, args.running_mean);
+  if (saved == running && !(empty && !saved)) return refuse_pairs(args, call);
   BNORM_CHECK(check_affine(plan, args.scale, args.shift, call, arrays));
   BNORM_CHECK(check_saved(plan, args.mean, args.inv_std, required_if(saved), false, call, arrays));
   return check_running(plan, args.running_mean, args.running_var, required_if(running), false, call, arrays);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dispatch.hh"
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -59,20 +60,15 @@ struct Candidate {
 #define BNORM_IF_(have, table) BNORM_IF_##have(table)
 #define BNORM_IF(have, table) BNORM_IF_(have, table)
 
-struct Candidates {
-  static constexpr int most = 5;
-  Candidate isa[most];
-};
-
-const Candidates& candidates() {
-  static const Candidates all = [] {
+const auto& candidates() {
+  static const auto all = [] {
     const Cpu cpu = detect();
     (void)cpu;
-    return Candidates{{
+    return std::to_array<Candidate>({
 #define BNORM_ISA_X(name, has) {#name, (has) ? BNORM_IF(BNORM_HAVE_##name, kernels_##name) : nullptr},
 #include "isa_list.inc"
 #undef BNORM_ISA_X
-    }};
+    });
   }();
   return all;
 }
@@ -83,14 +79,14 @@ const KernelTable* select_kernels(const char** asked) {
   const char* const name = std::getenv("BNORM_ISA");
   if (asked) *asked = name;
   const bool any = name == nullptr || *name == '\0';
-  for (const Candidate& c : candidates().isa)
+  for (const Candidate& c : candidates())
     if (c.table && (any || std::strcmp(c.name, name) == 0)) return c.table;
   return nullptr;
 }
 
 void list_isas(char* buffer, size_t bytes) {
   size_t used = 0;
-  for (const Candidate& c : candidates().isa)
+  for (const Candidate& c : candidates())
     if (c.table && used < bytes)
       used += static_cast<size_t>(std::snprintf(buffer + used, bytes - used, "%s%s", used > 0 ? ", " : "", c.name));
 }

@@ -15,7 +15,11 @@ const std::vector<std::string>& isas() {
     std::vector<std::string> usable;
     std::string skipped;
     const char* const only = std::getenv("BNORM_EXPECT_ISA");
-    for (const char* const name : {"avx512", "avx2", "sse42", "neon64", "generic"}) {
+#define BNORM_ISA_X(name, has) #name,
+    for (const char* const name : {
+#include "src/isa_list.inc"
+         }) {
+#undef BNORM_ISA_X
       if (only && std::strcmp(name, only) != 0) {
         skipped += std::string(" ") + name;
         continue;

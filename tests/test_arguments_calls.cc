@@ -302,6 +302,12 @@ TEST_CASE("arguments: every rule of bnorm_prepare and bnorm_normalize") {
             "exactly one pair");
   add_null(rules, prepare, make, &bnorm_prepare_args::mean, "mean");
   add_null(rules, prepare, make, &bnorm_prepare_args::inv_std, "inv_std");
+  // One of each pair: named by what is there.
+  rules.push_back({"inv_std = 0x", "running_var = 0x", [](Calls& c) {
+                     c.prepare.mean = nullptr;
+                     c.prepare.running_var = &c.b.running_var;
+                     return c.run_prepare();
+                   }});
   add_field(rules, prepare, make, &bnorm_prepare_args::renorm_r, &Buffers::mean, "renorm_r", "must be NULL");
   const auto args = &Calls::normalize;
   const auto run = &Calls::run_normalize;

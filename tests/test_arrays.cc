@@ -110,6 +110,8 @@ TEST_CASE("arrays: refusals") {
   };
   const int64_t crop[] = {240, 40, 8, 1}, zeros[] = {0, 0, 0, 0}, other[] = {2, 6, 4, 4};
   refused(nullptr, shape, crop, {"strides[2] = 8", "must be 5"});
+  const int64_t far[] = {1, 1, INT64_MIN, INT64_C(1) << 62};
+  refused(nullptr, shape, far, {"strides[2] = -9223372036854775808", "beyond 64 bits"});
   refused(nullptr, shape, zeros, {"strides", "packed"});
   refused(&d.y, other, nullptr, {"shape", "2, 6, 16", "2, 6, 20"});
   bnorm_strides stranger = {};
