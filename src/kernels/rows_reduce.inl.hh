@@ -128,14 +128,25 @@ BNORM_FLAT __attribute__((noinline)) void add_centered_run(const From<Op>* from,
   add_run<Op, true, Op::quads_unrolled>(from, mask, count, ahead, border, k, form, s);
 }
 
+/// Calls body(centered) with what the pivot asks for.
+template <class Op, class Body>
+static inline BNORM_IN_LOOP void with_centering(double pivot, Body body) {
+  if constexpr (!Op::always_centered)
+    if (pivot == 0) return body(Index<0>());
+  body(Index<1>());
+}
+
 /// Adds `count` elements of one sample to the sums of its channel, around their pivot unless it is 0.
 template <class Op, bool unrolled>
 static inline BNORM_IN_LOOP void add_around_pivot(const Cursor<Op>& at, int64_t count, const Ahead& ahead,
                                                   int64_t border, const Coefficients<typename Op::A>& k,
                                                   const typename Op::Form& form, ChannelSums& s) {
-  if constexpr (!Op::always_centered)
-    if (s.pivot == 0) return add_run<Op, false, unrolled>(at.from, at.mask, count, ahead, border, k, form, s);
-  add_centered_run<Op>(at.from, at.mask, count, ahead, border, k, form, s);
+  with_centering<Op>(s.pivot, [&](auto centered) BNORM_IN_LOOP {
+    if constexpr (centered != 0)
+      add_centered_run<Op>(at.from, at.mask, count, ahead, border, k, form, s);
+    else
+      add_run<Op, false, unrolled>(at.from, at.mask, count, ahead, border, k, form, s);
+  });
 }
 
 /// What block b counts: its positions, or their weights.

@@ -71,14 +71,6 @@ static inline void add_scattered(const Tile& t, int64_t c, int64_t begin, int64_
   }
 }
 
-/// Calls body(centered) with what the pivot asks for.
-template <class Op, class Body>
-static inline void with_centering(double pivot, Body body) {
-  if constexpr (!Op::always_centered)
-    if (pivot == 0) return body(Index<0>());
-  body(Index<1>());
-}
-
 template <class Op>
 static void reduce_scattered(const Tile& t) {
   const auto arrays = arrays_of<Op>(t, 0);
