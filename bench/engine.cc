@@ -3,7 +3,6 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <map>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -13,8 +12,8 @@
 namespace bnorm_bench {
 namespace {
 
-// One sample on a busy machine can be off by a factor of two, hopeless ways to the floor are slower than that: a thread
-// too many on a call of a microsecond, non-temporal stores to what is in L1.
+// On a busy machine times can be off by a factor of two, hopeless ways to the floor are slower than that: a thread too
+// many on a call of a microsecond, non-temporal stores to what is in L1.
 constexpr double kHopeless = 3;
 
 struct Sample {
@@ -69,33 +68,29 @@ std::vector<Sample> calibrate(const std::vector<Contestant>& contestants, double
   return run_registered();
 }
 
-/// How many rounds each contestant takes part in.
-std::vector<int> rounds_of(const std::vector<Contestant>& contestants, const std::vector<Sample>& first, int rounds) {
-  std::map<std::string, double> best;
-  for (size_t i = 0; i < contestants.size(); ++i) {
-    double& ns = best.try_emplace(contestants[i].field, first[i].ns).first->second;
-    ns = std::min(ns, first[i].ns);
+/// Whether contestant i has had its least rounds and no hope of being the best of its field.
+bool is_out(size_t i, const std::vector<Contestant>& contestants, const std::vector<Samples>& samples) {
+  const Contestant& own = contestants[i];
+  if (own.field.empty() || samples[i].size() < own.least_rounds) return false;
+  double best = median(samples[i]);
+  for (size_t k = 0; k < contestants.size(); ++k) {
+    if (contestants[k].field == own.field) best = std::min(best, median(samples[k]));
   }
-  std::vector<int> most;
-  for (size_t i = 0; i < contestants.size(); ++i) {
-    const auto& [name, body, times_itself, field, hopeless_rounds] = contestants[i];
-    const bool hopeless = !field.empty() && first[i].ns > kHopeless * best[field];
-    most.push_back(hopeless ? std::min(rounds, hopeless_rounds) : rounds);
-  }
-  return most;
+  return median(samples[i]) > kHopeless * best;
 }
 
 }  // namespace
 
 std::vector<Samples> paired_rounds(const std::vector<Contestant>& contestants, int rounds, double sample_seconds) {
   const std::vector<Sample> first = calibrate(contestants, sample_seconds);
-  const std::vector<int> most = rounds_of(contestants, first, rounds);
   std::vector<Samples> samples(contestants.size());
+  std::vector<bool> out(contestants.size());
   std::mt19937 random(20150211);
   for (int round = 0; round < rounds; ++round) {
     std::vector<size_t> taking_part;
     for (size_t i = 0; i < contestants.size(); ++i) {
-      if (round < most[i]) taking_part.push_back(i);
+      out[i] = out[i] || is_out(i, contestants, samples);
+      if (!out[i]) taking_part.push_back(i);
     }
     // Who comes first finds others' data in the caches, who follows on the same buffers does not: in a fixed order
     // the twins of 50x64x3136 took 0.67 of the time of a call that, 10 calls later, took as long as they.

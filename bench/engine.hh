@@ -19,10 +19,10 @@ struct Contestant {
   std::function<void(benchmark::State&)> body;
   /// The body reports its own time per iteration (a peer in a process of its own), one iteration a sample.
   bool times_itself = false;
-  /// Those of a field compete for being its best; "": none to compete with. Whose first sample is more than 3 times the
-  /// best one's has no hope, and takes part in so many rounds only.
+  /// Those of a field compete for being its best; "": none to compete with. Whose median after so many rounds is more
+  /// than 3 times the best one's has no hope, and is out.
   std::string field = {};
-  int hopeless_rounds = 0;
+  size_t least_rounds = 0;
 };
 
 /// Samples of one contestant: nanoseconds per call, one for each round that it took part in, from the first on.

@@ -45,18 +45,18 @@ void in_parts(int threads, size_t begin, size_t end, const Part& part) {
 
 class Twin {
  public:
-  Twin(const Traffic& traffic, int threads, bool streaming)
+  Twin(const Traffic& traffic, int threads, bool streaming, bool fetching)
       : traffic_(traffic),
         threads_(threads),
-        table_(widest_twin()),
-        write_(streaming ? table_.stream : table_.write),
+        loops_(fetching ? widest_twin().fetching : widest_twin().plain),
+        write_(streaming ? loops_.stream : loops_.write),
         twice_(traffic.reads == 2) {}
 
   void call(const Tensors& tensors) const {
     move_parameters();
     if (tensors.outs == 0) {
       in_parts(threads_, 0, traffic_.tensor_bytes,
-               [&](size_t first, size_t last) { benchmark::DoNotOptimize(table_.read(tensors, first, last)); });
+               [&](size_t first, size_t last) { benchmark::DoNotOptimize(loops_.read(tensors, first, last)); });
     } else if (twice_) {
       const size_t tile = (traffic_.tile_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
       for (size_t begin = 0; begin < traffic_.tensor_bytes; begin += tile) {
@@ -69,15 +69,19 @@ class Twin {
 
  private:
   void move_parameters() const {
-    benchmark::DoNotOptimize(table_.read({{traffic_.parameters}, 1, {}, 0}, 0, traffic_.parameter_bytes));
-    if (traffic_.statistics_bytes > 0) table_.write({{}, 0, {traffic_.statistics}, 1}, 0, traffic_.statistics_bytes);
+    // Weights and masks, which are of many positions, are shared out as tensors are.
+    in_parts(traffic_.parameter_bytes < kChunkBytes ? 1 : threads_, 0, traffic_.parameter_bytes,
+             [&](size_t first, size_t last) {
+               benchmark::DoNotOptimize(loops_.read({{traffic_.parameters}, 1, {}, 0}, first, last));
+             });
+    if (traffic_.statistics_bytes > 0) loops_.write({{}, 0, {traffic_.statistics}, 1}, 0, traffic_.statistics_bytes);
   }
 
   void visit_twice(const Tensors& tensors, size_t begin, size_t end) const {
     Tensors first_pass = tensors;
     first_pass.ins = traffic_.first_pass_ins;
     in_parts(threads_, begin, end,
-             [&](size_t first, size_t last) { benchmark::DoNotOptimize(table_.read(first_pass, first, last)); });
+             [&](size_t first, size_t last) { benchmark::DoNotOptimize(loops_.read(first_pass, first, last)); });
     in_parts(threads_, begin, end, [&](size_t first, size_t last) {
       for (size_t chunks = (last - first + kChunkBytes - 1) / kChunkBytes; chunks-- > 0;) {
         const size_t from = first + chunks * kChunkBytes;
@@ -88,23 +92,27 @@ class Twin {
 
   const Traffic& traffic_;
   int threads_;
-  const TwinTable& table_;
+  const TwinLoops& loops_;
   void (*write_)(const Tensors&, size_t, size_t);
   bool twice_;
 };
 
-FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming) {
-  const auto twin = std::make_shared<Twin>(traffic, threads, streaming);
+FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming, bool fetching) {
+  const auto twin = std::make_shared<Twin>(traffic, threads, streaming, fetching);
   const auto loop = [twin, &traffic](benchmark::State& state) {
     const auto call_next = [&] { twin->call(traffic.sets[traffic.turns->next()]); };
     warm_up(call_next);
     for (auto _ : state) call_next();
   };
-  const std::string name =
-      std::to_string(threads) + (threads == 1 ? " thread" : " threads") + (streaming ? ", non-temporal" : ", regular");
+  const std::string name = std::to_string(threads) + (threads == 1 ? " thread" : " threads") +
+                           (streaming ? ", non-temporal" : ", regular") + (fetching ? ", fetching ahead" : "");
   if (threads == 1) return {name, loop};
   const auto arena = std::make_shared<tbb::task_arena>(threads);
   return {name, [arena, loop](benchmark::State& state) { arena->execute([&] { loop(state); }); }};
+}
+
+bool exceeds_l2(const Traffic& traffic) {
+  return static_cast<size_t>(floor_bytes(traffic)) * traffic.sets.size() > cache_bytes(2);
 }
 
 }  // namespace
@@ -133,8 +141,12 @@ int64_t floor_bytes(const Traffic& traffic) {
 std::vector<FloorVariant> floor_variants(const Traffic& traffic, int threads) {
   std::vector<FloorVariant> variants;
   for (int t = 1; t <= threads; t = t < threads ? std::min(2 * t, threads) : threads + 1) {
-    variants.push_back(make_variant(traffic, t, false));
-    if (widest_twin().stream != nullptr) variants.push_back(make_variant(traffic, t, true));
+    for (const bool streaming : {false, true}) {
+      if (streaming && widest_twin().plain.stream == nullptr) continue;
+      variants.push_back(make_variant(traffic, t, streaming, false));
+      // In cache, fetching what is there already is only slower.
+      if (exceeds_l2(traffic)) variants.push_back(make_variant(traffic, t, streaming, true));
+    }
   }
   return variants;
 }

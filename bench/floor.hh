@@ -43,7 +43,8 @@ struct FloorVariant {
   std::string name;
   std::function<void(benchmark::State&)> body;
 };
-/// The ways among which the floor is the best: 1, 2, 4, ... and `threads` threads, regular and non-temporal stores.
+/// The ways among which the floor is the best: 1, 2, 4, ... and `threads` threads, regular and non-temporal stores,
+/// beyond L2 with and without fetching ahead.
 /// `traffic` must outlive them.
 std::vector<FloorVariant> floor_variants(const Traffic& traffic, int threads);
 

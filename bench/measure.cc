@@ -20,9 +20,9 @@ namespace {
 // stand still outside of its samples.
 constexpr std::chrono::milliseconds kIdle{1};
 
-// Peers and ways to the floor without hope can't be the fastest. But peers' times are reported, and a first sample may
-// have been disturbed; all rounds of them would take most of the run's time.
-constexpr int kHopelessRounds = 3;
+// Peers and ways to the floor without hope can't be the fastest, and all rounds of them would take most of the run's
+// time. But peers' times are reported, and a sample may have been disturbed.
+constexpr size_t kLeastRounds = 3;
 
 /// A row but for its layout.
 std::string name_of(const Row& row) {
@@ -105,7 +105,7 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
     contestants.push_back({"bnorm " + layout, [&ours = row->ours](benchmark::State& state) { ours.time(state); }});
     for (const FloorVariant& variant : row->floor) {
       contestants.push_back({std::string(variant.name).append(", ").append(layout), variant.body, false,
-                             "floor " + layout, kHopelessRounds});
+                             "floor " + layout, kLeastRounds});
     }
   }
   for (const NamedPeer& peer : peers) {
@@ -113,7 +113,7 @@ std::vector<Contestant> make_contestants(const std::vector<std::unique_ptr<Measu
       std::this_thread::sleep_for(kIdle);
       for (auto _ : state) state.SetIterationTime(timed->measure() * 1e-9);
     };
-    contestants.push_back({peer.name, body, true, "peers", kHopelessRounds});
+    contestants.push_back({peer.name, body, true, "peers", kLeastRounds});
   }
   return contestants;
 }

@@ -142,16 +142,21 @@ struct Words {
        slice = false;
 };
 
-void refuse_larger_than_memory(const Row& row, const std::string& shape) {
+/// Bytes of a row's tensors, or of one set of them if that alone is beyond any memory.
+double bytes_in_use(const Row& row) {
   // In floating point: the product may be beyond any integer.
   const double elements = static_cast<double>(row.groups) * static_cast<double>(row.shape.batch) *
                           static_cast<double>(row.shape.channels) * static_cast<double>(row.shape.spatial);
+  if (elements > static_cast<double>(kMostElements)) return elements * 8;
+  return static_cast<double>(sets_of(row)) * static_cast<double>(set_bytes(row));
+}
+
+/// `bytes`: of all rows that are timed together, but for peers' copies.
+void refuse_larger_than_memory(double bytes, const Row& row, const std::string& shape) {
   const double physical = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
-  const double needed =
-      elements <= static_cast<double>(kMostElements) ? static_cast<double>(set_bytes(row)) : elements * 8;
-  if (elements <= static_cast<double>(kMostElements) && needed <= physical / 2) return;
+  if (bytes <= physical / 2) return;
   std::ostringstream message;
-  message << "--shape: \"" << shape << "\" with " << row.groups << " groups needs up to " << needed / 1e9
+  message << "--shape: \"" << shape << "\" with " << row.groups << " groups needs up to " << bytes / 1e9
           << " GB for its tensors; must be at most half of this machine's " << physical / 1e9 << " GB";
   throw UsageError(message.str(), 2);
 }
@@ -188,12 +193,14 @@ std::string obstacle(const Row& row) {
 /// The row in each of the layouts, where they exist.
 void add_group(Row row, const Words& words, const std::string& shape, Options& options) {
   RowGroup group;
+  double bytes = 0;
   for (const std::string& layout : words.layouts) {
     row.layout = kLayouts.at(layout);
-    refuse_larger_than_memory(row, shape);
+    refuse_larger_than_memory(bytes + bytes_in_use(row), row, shape);
     const std::string why_not = obstacle(row);
     if (why_not.empty()) {
       group.push_back(row);
+      bytes += bytes_in_use(row);
     } else if (options.skipped.empty() || options.skipped.back() != why_not) {
       options.skipped.push_back(why_not);
     }

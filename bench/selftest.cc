@@ -190,6 +190,8 @@ int run_selftest() {
       }
     }
   }
+  check_twin(2, 1, 1, 2 * cache_bytes(2));
+  check_twin(2, 1, 2, 2 * cache_bytes(2));
   check_rows({"--shape", "3,5,7", "2,16,40", "--operation", "infer,prepared,train,backward", "--dtype",
               "f32,f64,bf16,f16", "--threads", "1,2", "--no-peers"});
   check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--groups", "2", "--activation",

@@ -21,6 +21,8 @@ constexpr int kWordBytes = 16;
 #endif
 typedef uint64_t Word __attribute__((vector_size(kWordBytes), may_alias));
 constexpr int kWords = static_cast<int>(kLineBytes) / kWordBytes;
+// As far as bnorm's maps from memory: two pages.
+constexpr size_t kFetchedAhead = 8192;
 
 /// A cache line in registers.
 struct Line {
@@ -28,7 +30,7 @@ struct Line {
 };
 
 #if defined(__SSE2__)
-#define BNORM_BENCH_STREAM twin_write<true>
+#define BNORM_BENCH_STREAM(fetches) twin_write<fetches, true>
 void store_streaming(Word* to, const Line& line) {
   for (int i = 0; i < kWords; ++i) {
 #if defined(__AVX512F__)
@@ -42,7 +44,7 @@ void store_streaming(Word* to, const Line& line) {
 }
 void end_streaming() { _mm_sfence(); }
 #elif defined(__aarch64__)
-#define BNORM_BENCH_STREAM twin_write<true>
+#define BNORM_BENCH_STREAM(fetches) twin_write<fetches, true>
 void store_streaming(Word* to, const Line& line) {
   for (int i = 0; i < kWords; i += 2) {
     asm volatile("stnp %q1, %q2, [%0]" ::"r"(to + i), "w"(line.words[i]), "w"(line.words[i + 1]) : "memory");
@@ -50,7 +52,7 @@ void store_streaming(Word* to, const Line& line) {
 }
 void end_streaming() {}
 #else
-#define BNORM_BENCH_STREAM nullptr
+#define BNORM_BENCH_STREAM(fetches) nullptr
 void store_streaming(Word*, const Line&) {}
 void end_streaming() {}
 #endif
@@ -65,9 +67,10 @@ Line load_line(const std::byte* from) {
   return line;
 }
 
-template <int ins>
+template <bool fetches, int ins>
 Line load(const Tensors& tensors, size_t at) {
   Line line = {};
+  for (int i = 0; fetches && i < ins; ++i) __builtin_prefetch(tensors.in[i] + at + kFetchedAhead);
   if constexpr (ins > 0) line = load_line(tensors.in[0] + at);
   for (int i = 1; i < ins; ++i) add(line, load_line(tensors.in[i] + at));
   return line;
@@ -95,19 +98,19 @@ void each_run(const Tensors& tensors, size_t begin, size_t end, const Run& run) 
   }
 }
 
-template <int ins>
+template <bool fetches, int ins>
 void read_lines(const Tensors& tensors, size_t begin, size_t end, Line& sum) {
   const size_t whole = begin + (end - begin) / kLineBytes * kLineBytes;
   size_t at = begin;
 #pragma GCC unroll 4
-  for (; at < whole; at += kLineBytes) add(sum, load<ins>(tensors, at));
+  for (; at < whole; at += kLineBytes) add(sum, load<fetches, ins>(tensors, at));
   if (at < end) add(sum, load_tail<ins>(tensors, at, end - at));
 }
 
-template <int ins>
+template <bool fetches, int ins>
 uint64_t read_runs(const Tensors& tensors, size_t begin, size_t end) {
   Line sum = {};
-  each_run(tensors, begin, end, [&](size_t from, size_t to) { read_lines<ins>(tensors, from, to, sum); });
+  each_run(tensors, begin, end, [&](size_t from, size_t to) { read_lines<fetches, ins>(tensors, from, to, sum); });
   uint64_t folded = 0;
   for (const Word& word : sum.words) {
     for (int i = 0; i < kWordBytes / 8; ++i) folded ^= word[i];
@@ -115,13 +118,13 @@ uint64_t read_runs(const Tensors& tensors, size_t begin, size_t end) {
   return folded;
 }
 
-template <int ins, int outs, bool streaming>
+template <bool fetches, int ins, int outs, bool streaming>
 void write_lines(const Tensors& tensors, size_t begin, size_t end) {
   const size_t whole = begin + (end - begin) / kLineBytes * kLineBytes;
   size_t at = begin;
 #pragma GCC unroll 4
   for (; at < whole; at += kLineBytes) {
-    const Line line = load<ins>(tensors, at);
+    const Line line = load<fetches, ins>(tensors, at);
     for (int o = 0; o < outs; ++o) {
       Word* to = reinterpret_cast<Word*>(tensors.out[o] + at);
       if constexpr (streaming) {
@@ -137,10 +140,11 @@ void write_lines(const Tensors& tensors, size_t begin, size_t end) {
   }
 }
 
-template <int ins, int outs, bool streaming>
+template <bool fetches, int ins, int outs, bool streaming>
 void write_runs(const Tensors& given, size_t begin, size_t end) {
   const Tensors tensors = given;  // a local copy: stores to `out` cannot alias its pointers
-  each_run(tensors, begin, end, [&](size_t from, size_t to) { write_lines<ins, outs, streaming>(tensors, from, to); });
+  each_run(tensors, begin, end,
+           [&](size_t from, size_t to) { write_lines<fetches, ins, outs, streaming>(tensors, from, to); });
   if constexpr (streaming) end_streaming();
 }
 
@@ -152,15 +156,17 @@ auto with_constant(int n, const Body& body) {
   return body(std::integral_constant<int, most>());
 }
 
+template <bool fetches>
 uint64_t twin_read(const Tensors& tensors, size_t begin, size_t end) {
-  return with_constant<1, kMostIns>(tensors.ins, [&](auto ins) { return read_runs<ins>(tensors, begin, end); });
+  return with_constant<1, kMostIns>(tensors.ins,
+                                    [&](auto ins) { return read_runs<fetches, ins>(tensors, begin, end); });
 }
 
-template <bool streaming>
+template <bool fetches, bool streaming>
 void twin_write(const Tensors& tensors, size_t begin, size_t end) {
   with_constant<0, kMostIns>(tensors.ins, [&](auto ins) {
     with_constant<1, kMostOuts>(tensors.outs,
-                                [&](auto outs) { write_runs<ins, outs, streaming>(tensors, begin, end); });
+                                [&](auto outs) { write_runs<fetches, ins, outs, streaming>(tensors, begin, end); });
   });
 }
 
@@ -171,7 +177,10 @@ void twin_write(const Tensors& tensors, size_t begin, size_t end) {
 #define BNORM_BENCH_TEXT(isa) #isa
 #define BNORM_BENCH_STRING(isa) BNORM_BENCH_TEXT(isa)
 extern const TwinTable BNORM_BENCH_NAME(BNORM_BENCH_TWIN);
-const TwinTable BNORM_BENCH_NAME(BNORM_BENCH_TWIN) = {BNORM_BENCH_STRING(BNORM_BENCH_TWIN), twin_read,
-                                                      twin_write<false>, BNORM_BENCH_STREAM};
+const TwinTable BNORM_BENCH_NAME(BNORM_BENCH_TWIN) = {
+    BNORM_BENCH_STRING(BNORM_BENCH_TWIN),
+    {twin_read<false>, twin_write<false, false>, BNORM_BENCH_STREAM(false)},
+    {twin_read<true>, twin_write<true, false>, BNORM_BENCH_STREAM(true)},
+};
 
 }  // namespace bnorm_bench

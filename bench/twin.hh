@@ -22,14 +22,19 @@ struct Tensors {
   size_t run_bytes = 0;  ///< of slices, between two gaps, which are as long: whole lines; 0: no gaps
 };
 
-struct TwinTable {
-  const char* isa;
+/// Loops that move tensors, without fetching anything ahead of themselves or with it.
+struct TwinLoops {
   /// Reads bytes [begin, end) of every input; returns their xor, so that no read can be dropped.
   uint64_t (*read)(const Tensors& tensors, size_t begin, size_t end);
   /// Writes the xor of the inputs to bytes [begin, end) of every output, with regular stores.
   void (*write)(const Tensors& tensors, size_t begin, size_t end);
   /// The same with non-temporal stores; NULL where there are none.
   void (*stream)(const Tensors& tensors, size_t begin, size_t end);
+};
+
+struct TwinTable {
+  const char* isa;
+  TwinLoops plain, fetching;
 };
 
 extern const TwinTable twin_generic;
