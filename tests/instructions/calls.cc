@@ -3,6 +3,7 @@
 #include <bnorm/bnorm.h>
 #include <valgrind/callgrind.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -20,6 +21,7 @@ struct Case {
   int64_t batch, channels, spatial;
   bnorm_type data = BNORM_F32;
   bool epilogue = false;  // ReLU and residual
+  float x = 0;            // all values of it; beyond 64 deviations from 0, sums are taken twice
 };
 
 // What a serving call costs besides arithmetic, then every kernel family: rows, columns, narrow, planar columns.
@@ -37,6 +39,8 @@ constexpr Case kCases[] = {
     {kTrain, BNORM_PLANAR, 8, 64, 196, BNORM_BF16},
     {kTrain, BNORM_CHANNELS_LAST, 4, 3, 1024},
     {kTrain, BNORM_PLANAR, 32, 64, 4},
+    {kTrain, BNORM_PLANAR, 32, 64, 49, BNORM_F32, false, 1000},
+    {kTrain, BNORM_CHANNELS_LAST, 32, 64, 49, BNORM_F32, false, 1000},
     {kBackward, BNORM_PLANAR, 32, 64, 49},
     {kBackward, BNORM_CHANNELS_LAST, 32, 64, 49},
     {kBackward, BNORM_PLANAR, 8, 64, 196, BNORM_F32, true},
@@ -45,10 +49,10 @@ constexpr Case kCases[] = {
 std::string name_of(const Case& c) {
   return std::string(kOperationNames[c.operation]) + '-' + kLayoutNames[c.layout] + '-' + std::to_string(c.batch) +
          'x' + std::to_string(c.channels) + 'x' + std::to_string(c.spatial) + (c.data == BNORM_BF16 ? "-bf16" : "") +
-         (c.epilogue ? "-relu-residual" : "");
+         (c.epilogue ? "-relu-residual" : "") + (c.x != 0 ? "-far-from-0" : "");
 }
 
-/// Zeros, since no kernel branches on values, at an address that does not decide how memcpy copies.
+/// Zeros, at an address that does not decide how memcpy copies.
 class Array {
  public:
   explicit Array(size_t bytes) : lines_(bytes / sizeof(Line) + 1) {}
@@ -81,6 +85,7 @@ class Call {
     require(bnorm_plan_create(&plan_, &desc_, nullptr));
     workspace_ = Array(bnorm_plan_workspace_size(plan_));
     coefficients_ = Array(bnorm_plan_coefficients_size(plan_));
+    if (c.x != 0) std::fill_n(x_.f32(), c.batch * c.channels * c.spatial, c.x);
   }
   ~Call() { bnorm_plan_destroy(plan_); }
   Call(const Call&) = delete;
