@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/bnorm)
 install(DIRECTORY include/bnorm DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/doc/bnorm) # CMAKE_INSTALL_DOCDIR may be a parent's
 
 # Two export sets: who links the shared library needs no oneTBB headers.
 install(TARGETS bnorm_shared EXPORT bnormShared)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake -D HOW=cmake|pkgconfig -D KIND=shared|static -D PREFIX=... -D LIBDIR=... -D WORK=... -D CC=... -D READELF=...
-#       -P consume.cmake
+#       -D GENERATOR=... -P consume.cmake
 # Builds the consumer against the package installed in PREFIX, runs it, and checks that it was linked as asked.
 cmake_minimum_required(VERSION 3.25)
 
@@ -10,7 +10,7 @@ file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK})
 
 if(HOW STREQUAL "cmake")
-  execute_process(COMMAND ${CMAKE_COMMAND} -G Ninja -S ${source} -B ${WORK} -D KIND=${KIND}
+  execute_process(COMMAND ${CMAKE_COMMAND} -G ${GENERATOR} -S ${source} -B ${WORK} -D KIND=${KIND}
                           -D CMAKE_PREFIX_PATH=${PREFIX} -D CMAKE_C_COMPILER=${CC} COMMAND_ERROR_IS_FATAL ANY)
   execute_process(COMMAND ${CMAKE_COMMAND} --build ${WORK} COMMAND_ERROR_IS_FATAL ANY)
 else()
