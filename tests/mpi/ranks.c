@@ -148,6 +148,19 @@ static void compare(MPI_Comm* comm, int whole_blocks) {
   free(all.dx);
 }
 
+/* Even ranks beside odd ones: an allgather brings what the other side sends, so there is no exchange. */
+static void refuse_intercommunicator(MPI_Comm comm) {
+  MPI_Comm side, inter;
+  double buffer[1];
+  if (ranks < 2) return;
+  MPI_Comm_split(comm, rank % 2, rank, &side);
+  MPI_Intercomm_create(side, 0, comm, 1 - rank % 2, 0, &inter);
+  expect(bnorm_mpi_exchange(&side, buffer, 1).ranks == (ranks + 1 - rank % 2) / 2, "ranks of a side");
+  expect(bnorm_mpi_exchange(&inter, buffer, 1).ranks == 0, "an intercommunicator has no ranks");
+  MPI_Comm_free(&inter);
+  MPI_Comm_free(&side);
+}
+
 int main(int argc, char** argv) {
   MPI_Comm comm;
   int all = 0;
@@ -157,6 +170,7 @@ int main(int argc, char** argv) {
   MPI_Comm_size(comm, &ranks);
   compare(&comm, 1);
   compare(&comm, 0);
+  refuse_intercommunicator(comm);
   MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, comm);
   if (rank == 0) printf("%d ranks, %d failures\n", ranks, all);
   MPI_Comm_free(&comm);
