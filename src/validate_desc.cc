@@ -219,17 +219,19 @@ bnorm_status merge_axes(const int64_t* shape, const int64_t* strides, int32_t be
                         Report& report) {
   for (int32_t i = end - 1; i >= begin; --i) {
     if (shape[i] == 1) continue;
-    int64_t next;
-    if (__builtin_mul_overflow(m->size, m->stride, &next))
-      return report.say(BNORM_INVALID_ARGUMENT,
-                        "strides[%" PRId32 "] = %" PRId64
-                        ": must step over the axes behind, which reach beyond 64 bits",
-                        i, strides ? strides[i] : 0);
-    if (strides && m->size > 1 && strides[i] != next)
-      return report.say(BNORM_INVALID_ARGUMENT,
-                        "strides[%" PRId32 "] = %" PRId64 ": must be %" PRId64
-                        ", axes that become one must be one in memory",
-                        i, strides[i], next);
+    if (strides && m->size > 1) {
+      int64_t next;
+      if (__builtin_mul_overflow(m->size, m->stride, &next))
+        return report.say(BNORM_INVALID_ARGUMENT,
+                          "strides[%" PRId32 "] = %" PRId64
+                          ": must step over the axes behind, which reach beyond 64 bits",
+                          i, strides[i]);
+      if (strides[i] != next)
+        return report.say(BNORM_INVALID_ARGUMENT,
+                          "strides[%" PRId32 "] = %" PRId64 ": must be %" PRId64
+                          ", axes that become one must be one in memory",
+                          i, strides[i], next);
+    }
     if (strides && m->size == 1) m->stride = strides[i];
     if (__builtin_mul_overflow(m->size, shape[i], &m->size))
       return report.say(BNORM_INVALID_ARGUMENT,
