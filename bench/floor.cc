@@ -55,8 +55,7 @@ class Twin {
   void call(const Tensors& tensors) const {
     move_parameters();
     if (tensors.outs == 0) {
-      in_parts(threads_, 0, traffic_.tensor_bytes,
-               [&](size_t first, size_t last) { benchmark::DoNotOptimize(loops_.read(tensors, first, last)); });
+      read(tensors, 0, traffic_.tensor_bytes, threads_);
     } else if (twice_) {
       const size_t tile = (traffic_.tile_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
       for (size_t begin = 0; begin < traffic_.tensor_bytes; begin += tile) {
@@ -68,20 +67,22 @@ class Twin {
   }
 
  private:
+  void read(const Tensors& tensors, size_t begin, size_t end, int threads) const {
+    in_parts(threads, begin, end,
+             [&](size_t first, size_t last) { benchmark::DoNotOptimize(loops_.read(tensors, first, last)); });
+  }
+
   void move_parameters() const {
     // Weights and masks, which are of many positions, are shared out as tensors are.
-    in_parts(traffic_.parameter_bytes < kChunkBytes ? 1 : threads_, 0, traffic_.parameter_bytes,
-             [&](size_t first, size_t last) {
-               benchmark::DoNotOptimize(loops_.read({{traffic_.parameters}, 1, {}, 0}, first, last));
-             });
+    const int threads = traffic_.parameter_bytes < kChunkBytes ? 1 : threads_;
+    read({{traffic_.parameters}, 1, {}, 0}, 0, traffic_.parameter_bytes, threads);
     if (traffic_.statistics_bytes > 0) loops_.write({{}, 0, {traffic_.statistics}, 1}, 0, traffic_.statistics_bytes);
   }
 
   void visit_twice(const Tensors& tensors, size_t begin, size_t end) const {
     Tensors first_pass = tensors;
     first_pass.ins = traffic_.first_pass_ins;
-    in_parts(threads_, begin, end,
-             [&](size_t first, size_t last) { benchmark::DoNotOptimize(loops_.read(first_pass, first, last)); });
+    read(first_pass, begin, end, threads_);
     in_parts(threads_, begin, end, [&](size_t first, size_t last) {
       for (size_t chunks = (last - first + kChunkBytes - 1) / kChunkBytes; chunks-- > 0;) {
         const size_t from = first + chunks * kChunkBytes;
@@ -111,10 +112,6 @@ FloorVariant make_variant(const Traffic& traffic, int threads, bool streaming, b
   return {name, [arena, loop](benchmark::State& state) { arena->execute([&] { loop(state); }); }};
 }
 
-bool exceeds_l2(const Traffic& traffic) {
-  return static_cast<size_t>(floor_bytes(traffic)) * traffic.sets.size() > cache_bytes(2);
-}
-
 }  // namespace
 
 size_t cache_bytes(int level) {
@@ -131,21 +128,26 @@ size_t last_level_cache_bytes() {
   return size_t{32} << 20;  // a system that tells nothing: a common size
 }
 
-int64_t floor_bytes(const Traffic& traffic) {
+int64_t working_set_bytes(const Traffic& traffic) {
   const Tensors& set = traffic.sets.front();
-  const int64_t tensors = set.ins + set.outs + (traffic.reads == 2 ? traffic.first_pass_ins : 0);
-  return tensors * static_cast<int64_t>(traffic.tensor_bytes) +
+  return int64_t{set.ins + set.outs} * static_cast<int64_t>(traffic.tensor_bytes) +
          static_cast<int64_t>(traffic.parameter_bytes + traffic.statistics_bytes);
+}
+
+int64_t floor_bytes(const Traffic& traffic) {
+  const int64_t read_again = traffic.reads == 2 ? traffic.first_pass_ins : 0;
+  return working_set_bytes(traffic) + read_again * static_cast<int64_t>(traffic.tensor_bytes);
 }
 
 std::vector<FloorVariant> floor_variants(const Traffic& traffic, int threads) {
   std::vector<FloorVariant> variants;
+  const size_t bytes = static_cast<size_t>(working_set_bytes(traffic)) * traffic.sets.size();
   for (int t = 1; t <= threads; t = t < threads ? std::min(2 * t, threads) : threads + 1) {
     for (const bool streaming : {false, true}) {
       if (streaming && widest_twin().plain.stream == nullptr) continue;
       variants.push_back(make_variant(traffic, t, streaming, false));
       // In cache, fetching what is there already is only slower.
-      if (exceeds_l2(traffic)) variants.push_back(make_variant(traffic, t, streaming, true));
+      if (bytes > cache_bytes(2)) variants.push_back(make_variant(traffic, t, streaming, true));
     }
   }
   return variants;

@@ -35,6 +35,8 @@ size_t cache_bytes(int level);
 /// Bytes of the last-level cache.
 size_t last_level_cache_bytes();
 
+/// Bytes that a call touches.
+int64_t working_set_bytes(const Traffic& traffic);
 /// Bytes that a call cannot avoid moving.
 int64_t floor_bytes(const Traffic& traffic);
 
@@ -44,8 +46,7 @@ struct FloorVariant {
   std::function<void(benchmark::State&)> body;
 };
 /// The ways among which the floor is the best: 1, 2, 4, ... and `threads` threads, regular and non-temporal stores,
-/// beyond L2 with and without fetching ahead.
-/// `traffic` must outlive them.
+/// beyond L2 with and without fetching ahead. `traffic` must outlive them.
 std::vector<FloorVariant> floor_variants(const Traffic& traffic, int threads);
 
 }  // namespace bnorm_bench

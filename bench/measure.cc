@@ -133,13 +133,6 @@ std::vector<Samples> time_all(const std::vector<std::unique_ptr<Measured>>& rows
   }
 }
 
-int64_t working_set_bytes(const Traffic& traffic) {
-  const Tensors& set = traffic.sets.front();
-  const auto tensors = static_cast<int64_t>(set.ins) + static_cast<int64_t>(set.outs);
-  return tensors * static_cast<int64_t>(traffic.tensor_bytes) +
-         static_cast<int64_t>(traffic.parameter_bytes + traffic.statistics_bytes);
-}
-
 /// `ours`: this row's samples, followed by those of its ways to reach the floor; `theirs`: those of the peers.
 Result make_result(const Measured& measured, const std::vector<NamedPeer>& peers, const Samples* ours,
                    const Samples* theirs) {
