@@ -31,7 +31,7 @@ DEFAULT_LIBRARY = ROOT / "build" / "release" / "libbnorm.so"
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 TENSORS = ("x", "y", "residual", "dx", "dy", "dresidual")
-OUTPUTS = ("y", "dx", "dresidual")  # y: of all calls but backward
+TENSOR_GRADIENTS = ("dx", "dresidual")
 _ACTIVATION_NAMES = "identity relu clip leaky_relu elu sigmoid tanh silu hard_swish gelu gelu_tanh"
 ACTIVATIONS = {name: f"BNORM_{name.upper()}" for name in _ACTIVATION_NAMES.split()}
 RUNNING_MODES = {
@@ -307,7 +307,7 @@ class Plan:
             if name in wanted and params[name] is None:
                 params[name] = np.empty(self.params_shape, self.param_type)
         tensors, batch = self._tensors(
-            [name for name in ("dx", "dresidual") if name in wanted],
+            [name for name in TENSOR_GRADIENTS if name in wanted],
             x=x, dy=dy, y=y, residual=residual, dx=dx, dresidual=dresidual,
         )  # fmt: skip
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
@@ -393,7 +393,7 @@ class Plan:
                 continue
             self._check_array(name, array, self._types[name])
             self._check_tensor(name, array)
-            if name in OUTPUTS and not array.flags.writeable and (name != "y" or name in wanted):
+            if (name in wanted or name in TENSOR_GRADIENTS) and not array.flags.writeable:
                 raise ValueError(f"{name} must be writeable")
             shapes[name] = array.shape
         if len(set(shapes.values())) > 1:
