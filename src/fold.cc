@@ -46,7 +46,7 @@ class Folded {
     const double bias_error =
         std::fabs(as_element(*plan_.table, layer_.bias_type, r.bias) - r.bias) / roundoff(layer_.bias_type);
     r.loss = std::max(ratio(errors, roundoff(layer_.weight_type) * weights), ratio(std::fmax(terms, bias_error), size));
-    if (std::isnan(errors + terms + bias_error)) r.loss = std::numeric_limits<double>::infinity();
+    if (std::isnan(errors + terms + bias_error + r.loss)) r.loss = std::numeric_limits<double>::infinity();
     return r;
   }
   void store(int64_t o) const {

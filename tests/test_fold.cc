@@ -164,17 +164,23 @@ TEST_CASE("fold: the folded layer does what both did") {
 
 TEST_SUITE("isa") {
   TEST_CASE("fold: the same bits on every ISA") {
-    std::vector<double> first;
-    for (const std::string& isa : isas()) {
-      INFO(isa);
-      const IsaScope scope(isa);
-      Layer layer;
-      layer.weight = BNORM_F16;
-      Fold fold(layer);
-      REQUIRE(fold.run() == BNORM_OK);
-      if (first.empty()) first = fold.folded();
-      CHECK(fold.folded() == first);
-    }
+    for (const bnorm_fold_order order : {BNORM_LAYER_FIRST, BNORM_LAYER_LAST})
+      for (const bnorm_type weight : {BNORM_F32, BNORM_BF16, BNORM_F16, BNORM_F64}) {
+        Layer layer;
+        layer.order = order;
+        layer.weight = weight;
+        layer.bias = weight == BNORM_F64 ? BNORM_F16 : BNORM_F32;
+        std::vector<double> first;
+        for (const std::string& isa : isas()) {
+          INFO(isa, " order ", order, " weight ", weight);
+          const IsaScope scope(isa);
+          Fold fold(layer);
+          REQUIRE(fold.run() == BNORM_OK);
+          fold.check();
+          if (first.empty()) first = fold.folded();
+          CHECK(fold.folded() == first);
+        }
+      }
   }
 }
 
@@ -203,6 +209,10 @@ TEST_CASE("fold: subnormal and infinite weights are lost digits") {
   Fold infinite(layer);
   infinite.set_inv_std(1e6);
   check_refusal(infinite.run(false, 300), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = inf", "output 0"});
+  layer.weight = BNORM_F32;
+  Fold beyond_f64(layer);  // the sum of the folded weights
+  beyond_f64.set_inv_std(1e307);
+  check_refusal(beyond_f64.run(false, 300), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = inf", "output 0"});
   Fold nan(layer);
   nan.set_inv_std(std::nan(""));
   check_refusal(nan.run(false, 300), BNORM_INVALID_ARGUMENT, nullptr, {"digits_lost = inf", "output 0"});
