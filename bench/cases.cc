@@ -28,16 +28,17 @@ bnorm_type type_of(Dtype dtype) {
   return types[static_cast<size_t>(dtype)];
 }
 
-/// Backward behind a residual finds the derivative from y where that tells it, else from the residual.
+/// Backward behind a residual finds the derivative from y where that tells it and is not to be left out, else from the
+/// residual.
 bool reads_forward(const Row& row) {
   return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY && !row.from_mask;
 }
-bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells; }
+bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells && !row.from_residual; }
 bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
 bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
-  const bool from_z = row.activation != BNORM_IDENTITY && !reads_forward(row) && !row.from_mask;
+  const bool from_z = row.activation != BNORM_IDENTITY && !(reads_forward(row) && y_tells(row)) && !row.from_mask;
   return !(row.frozen && !wants_params(row)) || from_z;
 }
 bool reads_x(const Row& row) { return needs_input(row) && !row.from_output; }
@@ -121,6 +122,7 @@ bnorm_desc desc_of(const Row& row) {
   desc.renorm = row.renorm ? 1 : 0;
   desc.from_output = row.from_output ? 1 : 0;
   desc.from_mask = row.from_mask ? 1 : 0;
+  desc.from_residual = row.from_residual ? 1 : 0;
   desc.running_mode = BNORM_RUNNING_PER_GROUP;
   desc.epsilon = kEpsilon;
   return desc;

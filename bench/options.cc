@@ -139,7 +139,7 @@ struct Words {
   int64_t groups = 1;
   std::string activation = "identity", output_dtype;  // "": that of the data
   bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false,
-       slice = false;
+       from_residual = false, slice = false;
 };
 
 /// Bytes of a row's tensors, or of one set of them if that alone is beyond any memory.
@@ -176,6 +176,8 @@ std::string obstacle(const Row& row) {
   const bool piecewise = row.activation >= BNORM_RELU && row.activation <= BNORM_LEAKY_RELU;
   if (row.from_mask && (!piecewise || row.from_output))
     return operation_name(row) + ": must be of relu, clip or leaky_relu to have a mask, and not from_output";
+  if (row.from_residual && (row.operation != Operation::backward || !row.residual || row.from_mask))
+    return operation_name(row) + ": must be backward behind a residual, and not from_mask";
   if (row.slice &&
       (row.layout == Layout::blocked || row.dtype != row.output_dtype || slice_run_bytes(row) % kLineBytes != 0))
     return operation_name(row) + ", " + to_string(row.layout) +
@@ -232,6 +234,7 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
                        words.renorm,
                        words.from_output,
                        words.from_mask,
+                       words.from_residual,
                        words.slice};
       add_group(row, words, shape, options);
     }
@@ -308,6 +311,7 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_flag("--from-output", words.from_output, "backward from y in place of x");
   app.add_flag("--from-mask", words.from_mask,
                "forward keeps a mask of the activation's derivative, backward reads it");
+  app.add_flag("--from-residual", words.from_residual, "backward from the residual in place of y");
   app.add_flag("--slice", words.slice, "tensors are half of the channels of ones twice as wide");
   app.add_flag("--cold", words.cold, "rotate over buffers of 4 x the last-level cache; default: hot");
   const std::string built = known_peers();
@@ -346,6 +350,7 @@ std::string operation_name(const Row& row) {
   if (row.renorm) name += "+renorm";
   if (row.from_output) name += "+from_output";
   if (row.from_mask) name += "+from_mask";
+  if (row.from_residual) name += "+from_residual";
   if (row.slice) name += "+slice";
   if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);

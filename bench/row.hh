@@ -42,6 +42,7 @@ struct Row {
   bool renorm = false;              ///< batch renormalization
   bool from_output = false;         ///< backward reads y in place of x
   bool from_mask = false;           ///< forward keeps a mask, which backward reads in place of y or the residual
+  bool from_residual = false;       ///< backward reads the residual in place of y
   bool slice = false;               ///< tensors are the first half of the channels of ones twice as wide
 
   /// Channels in memory, those between the row's own included.

@@ -225,6 +225,10 @@ int run_selftest() {
                   activation, "--dtype", "f32,f64,bf16", residual, "--from-mask"});
   check_rows(
       {"--shape", "3,5,7", "--operation", "infer,prepared,frozen,frozen_dx", "--activation", "relu", "--from-mask"});
+  for (const char* activation : {"relu", "leaky_relu", "sigmoid"})
+    check_rows({"--shape", "3,5,7", "--operation", "backward,backward_dx,frozen", "--activation", activation, "--dtype",
+                "f32,f64,bf16", "--residual", "--from-residual"});
+  check_refused({"--operation", "backward", "--from-residual"}, "--operation", "behind a residual");
   check_refused({"--operation", "train", "--from-mask"}, "--operation", "from_mask");
   check_refused({"--operation", "train", "--from-output"}, "--operation", "from_output");
   check_refused({"--operation", "infer", "--weighted"}, "--operation", "weights");

@@ -117,7 +117,7 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
   dz = channel.dy;
   dz_error.assign(dz.size(), 0);
   const auto f = bnorm_support::activation(desc_of(row));
-  const bool reads_y = row.residual && f.y_tells && !row.from_mask;
+  const bool reads_y = row.residual && f.y_tells && !row.from_mask && !row.from_residual;
   for (size_t i = 0; i < dz.size(); ++i) {
     const Real z = channel.z(i);
     const Real x_hat = channel.x_hat(i);

@@ -142,7 +142,7 @@ Derivative derivative_of(const Plan& p) {
   if (p.desc.from_output) return kOfY;
   if (!p.desc.residual_added) return kOfX;
   const bool y_tells = rule.shape != kCurve || p.table->derivative_of_y[p.arithmetic][rule.curve] != nullptr;
-  return y_tells ? kOfY : kOfXPlus;
+  return y_tells && !p.desc.from_residual ? kOfY : kOfXPlus;
 }
 
 /// What both directions share.

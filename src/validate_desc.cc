@@ -66,7 +66,7 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
   BNORM_CHECK(check_range("renorm", d.renorm, 0, 1, report));
   BNORM_CHECK(check_range("from_output", d.from_output, 0, 1, report));
   BNORM_CHECK(check_range("from_mask", d.from_mask, 0, 1, report));
-  BNORM_CHECK(check_range("reserved", d.reserved, 0, 0, report));
+  BNORM_CHECK(check_range("from_residual", d.from_residual, 0, 1, report));
   BNORM_CHECK(check_range("weighting", d.weighting, BNORM_UNWEIGHTED, BNORM_RELIABILITY_WEIGHTS, report));
   if (d.from_output && d.residual_added)
     return report.say(BNORM_INVALID_ARGUMENT, "from_output = 1: must be 0 with residual_added = 1, which y holds too");
@@ -81,6 +81,11 @@ bnorm_status check_choices(const bnorm_desc& d, Report& report) {
     return report.say(BNORM_UNSUPPORTED,
                       "activation = %" PRId32 ": with from_mask = 1 must be BNORM_RELU, BNORM_CLIP or BNORM_LEAKY_RELU",
                       d.activation);
+  if (d.from_residual && !d.residual_added)
+    return report.say(BNORM_INVALID_ARGUMENT, "from_residual = 1: must be 0 with residual_added = 0");
+  if (d.from_residual && d.from_mask)
+    return report.say(BNORM_INVALID_ARGUMENT,
+                      "from_residual = 1: must be 0 with from_mask = 1, which needs no residual");
   const bool is_elu = d.activation == BNORM_ELU, is_leaky = d.activation == BNORM_LEAKY_RELU;
   if (d.from_output && is_elu && !(held(d, d.elu_alpha) > 0))
     return report.say(BNORM_INVALID_ARGUMENT,
@@ -135,10 +140,12 @@ bnorm_status check_strides(const bnorm_desc& d, Tensor tensor, const Extent& e, 
                         : "must span less than 2^58 elements");
 }
 
-/// The stride of an axis of one element or none says nothing: of such no product may overflow.
+/// The stride of an axis of one element or none says nothing: of such no product may overflow, nor the address of what
+/// kernels fetch some thousand rows ahead.
 void drop_unused(const bnorm_desc& d, bnorm_strides& t) {
+  constexpr int64_t most = int64_t{1} << 40;
   const auto drop = [](int64_t size, int64_t& stride) {
-    if (size <= 1 && (stride > kMostElements || stride < -kMostElements)) stride = 0;
+    if (size <= 1 && (stride > most || stride < -most)) stride = 0;
   };
   drop(d.groups, t.g);
   drop(d.batch, t.n);

@@ -75,7 +75,7 @@ static void bnorm_desc_layout(void) {
   FIELD(bnorm_desc, from_output, 336);
   FIELD(bnorm_desc, weighting, 340);
   FIELD(bnorm_desc, from_mask, 344);
-  FIELD(bnorm_desc, reserved, 348);
+  FIELD(bnorm_desc, from_residual, 348);
 }
 
 static void bnorm_executor_layout(void) {

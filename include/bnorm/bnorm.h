@@ -35,7 +35,8 @@
  *     call on oneTBB each initialize a static variable under a guard. With a workspace no call allocates. oneTBB does,
  *     for its threads, arenas and task pools: in the first call that it runs for the process and for each calling
  *     thread; later calls reuse them (rarely a pool grows). Small work (bnorm_executor), BNORM_SERIAL and the caller's
- *     executor never enter oneTBB.
+ *     executor never enter oneTBB. Where this library was loaded by dlopen, a C library may allocate (and without
+ *     memory abort) when a thread has its first message.
  *   - A pointer is required unless its comment, or that of its pair, says when it may be NULL. A tensor of no elements
  *     may be NULL.
  *   - Pointers need the natural alignment of their element type, nothing more; a workspace needs none.
@@ -266,7 +267,8 @@ typedef struct bnorm_desc {
   bnorm_weighting weighting; /**< positions that count differently: then calls must give weights or lengths */
   int32_t from_mask; /**< 1: backward reads a mask, a bit of each element kept by the forward call, and neither y nor
                           the residual; needs BNORM_RELU, BNORM_CLIP or BNORM_LEAKY_RELU, and no from_output */
-  int32_t reserved;  /**< 0 */
+  int32_t from_residual; /**< 1: bnorm_backward makes z of x and the residual, whatever the activation, and never
+                              reads y, which need not be kept; needs residual_added, and no from_mask */
 } bnorm_desc;
 /* Blocked layouts: one group, C a multiple of the block (pad to it). Strides of zero are packed; others mean n, s, and
  * c from a block to the next, while channels of a block are neighbours. Per-channel arrays are plain [C]. A partials
@@ -489,13 +491,13 @@ typedef struct bnorm_backward_args {
   uint32_t reserved;
   int64_t batch;
   const void* x; /**< the forward input; may be NULL, and is not read, if dscale, exchange and (unless frozen) dx are
-                    NULL and z is not needed (identity, from_mask) or found from y (residual_added); from_output:
-                    unused */
+                    NULL and z is not needed (identity, from_mask) or found from y (residual_added, no
+                    from_residual); from_output: unused */
   const void* y; /**< the forward output: required if desc.from_output, or residual_added with an activation whose
-                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh) and no from_mask; else
-                    unused */
-  const void* residual; /**< as in the forward call: required if desc.residual_added with SiLU, hard-swish or GELU and
-                           no from_mask, else unused */
+                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh) and neither from_mask nor
+                    from_residual; else unused */
+  const void* residual; /**< as in the forward call: required if desc.residual_added with from_residual and any
+                           activation, or with SiLU, hard-swish or GELU; else unused */
   const void* dy;       /**< of y's sizes */
   const void* scale;    /**< as in the forward call */
   const void* shift;    /**< as in the forward call; read to find z again, and always if desc.from_output */
@@ -526,8 +528,8 @@ typedef struct bnorm_backward_args {
   }
 
 /** Gradients of bnorm_train, or of bnorm_infer if desc.frozen. activation'(z) is found from x; where a residual was
- *  added, from y if that tells it, else from x and residual; from_output: from y; from_mask: from the mask. M = 0:
- *  dscale = dshift = 0.
+ *  added, from y if that tells it, else or with from_residual from x and residual; from_output: from y; from_mask: from
+ *  the mask. M = 0: dscale = dshift = 0.
  *  desc.from_mask: bits of 1 where activation'(z) is 1, of z before y is rounded to its type. One read of an element
  *  less where a residual was added (x, dy and a bit in place of x, dy and y), for a bit written in the forward call.
  *  The bits of dx are those of a backward from y wherever y rounds no z to a limit. Channels-last of less than 32
@@ -535,10 +537,11 @@ typedef struct bnorm_backward_args {
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std, below x-hat, is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
  *  finite, not 0, and have a finite inverse, or bnorm_train, bnorm_backward and its parts refuse it (where r of
- *  desc.renorm makes it 0, x-hat counts as 0). A rounding of y is one of z: x-hat is wrong by up to roundoff * |z /
- *  scale|, the roundoff of y's type (of leaky ReLU 4 times that where y < 0), so the smaller the scales beside the
- *  shifts, the less is left of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing
- *  is left of z, but nor is there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
+ *  desc.renorm makes it 0, x-hat counts as 0). Inference, prepared too, takes any: an x that it overwrites under such
+ *  a scale is lost to backward. A rounding of y is one of z: x-hat is wrong by up to roundoff * |z / scale|, the
+ *  roundoff of y's type (of leaky ReLU 4 times that where y < 0), so the smaller the scales beside the shifts, the less
+ *  is left of it. Of ELU it is roundoff * |y / (y + elu_alpha) / scale|: below log(roundoff) nothing is left of z, but
+ *  nor is there any dz. The second sum of bnorm_backward_sums is sum(dz * (z - shift)).
  *  desc.weighting: sums leave out positions of weight 0, where dx = scale * inv_std * dz; a loss that masks them has
  *  dy = 0 there, and all gradients are exact. (NaN in padding behind a curved activation makes NaN of dx and
  *  dresidual, there alone.) Statistics may be frozen: dscale and dshift then leave those positions out too.
