@@ -49,6 +49,12 @@ constexpr Groups kGroups[] = {
     {2, BNORM_RUNNING_SEQUENTIAL}, {2, BNORM_RUNNING_MEAN},       {3, BNORM_RUNNING_MEAN},
     {3, BNORM_RUNNING_PER_GROUP},  {3, BNORM_RUNNING_SEQUENTIAL}, {1, BNORM_RUNNING_PER_GROUP}};
 
+/// What activations are told beyond what INIT sets.
+struct Parameters {
+  double clip_lower, clip_upper, leaky_slope, elu_alpha;
+};
+constexpr Parameters kParameters[] = {{0, 6, 0.01, 1}, {-2, 0.5, 0.25, 0.75}, {0.25, 1, 3, 2}, {-1, 0, 1, 0}};
+
 constexpr unsigned kNulls[] = {0,
                                kNoScale | kNoRunningMean | kNoDresidual | kNoDshift,
                                kNoShift | kNoRunningVar | kNoDx,
@@ -82,6 +88,8 @@ enum Factor : size_t {
   kFWorkspace,
   kFWeights,
   kFMask,
+  kFParameters,
+  kFFromResidual,
 };
 
 // Most calls have none.
@@ -110,6 +118,8 @@ std::vector<size_t> grid_levels() {
           2,
           2,
           std::size(kWeightings),
+          2,
+          std::size(kParameters),
           2};
 }
 
@@ -144,6 +154,12 @@ GridCase grid_case(const Row& row, size_t number) {
   c.give_workspace = row[kFWorkspace] != 0;
   c.weights = kWeightings[row[kFWeights]];
   c.mask = row[kFMask] != 0;
+  c.from_residual = row[kFFromResidual] != 0;
+  const Parameters& parameters = kParameters[row[kFParameters]];
+  c.clip_lower = parameters.clip_lower;
+  c.clip_upper = parameters.clip_upper;
+  c.leaky_slope = parameters.leaky_slope;
+  c.elu_alpha = parameters.elu_alpha;
   c.seed = number + 1;
   return r;
 }

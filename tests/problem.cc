@@ -76,7 +76,9 @@ std::string describe(const Case& c) {
     << c.residual << " in_place " << c.in_place << " per_group " << c.params_per_group << " frozen " << c.frozen
     << " biased " << c.biased << " mode " << c.mode << " nulls " << c.nulls << " misalignment " << c.misalignment
     << " placement " << static_cast<int>(c.placement) << " workspace " << c.give_workspace << " mu " << c.mu << " far "
-    << c.far << " weights " << weights[static_cast<int>(c.weights)] << " mask " << c.mask << " seed " << c.seed;
+    << c.far << " weights " << weights[static_cast<int>(c.weights)] << " mask " << c.mask << " from_residual "
+    << c.from_residual << " renorm " << c.renorm << " from_output " << c.from_output << " alpha " << c.elu_alpha
+    << " seed " << c.seed;
   return t.str();
 }
 
@@ -91,6 +93,8 @@ std::string difference(const Outputs& a, const Outputs& b) {
   check("inv_std", a.inv_std, b.inv_std);
   check("running_mean", a.running_mean, b.running_mean);
   check("running_var", a.running_var, b.running_var);
+  check("renorm_r", a.renorm_r, b.renorm_r);
+  check("renorm_d", a.renorm_d, b.renorm_d);
   check("dx", a.dx, b.dx);
   check("dresidual", a.dresidual, b.dresidual);
   check("dscale", a.dscale, b.dscale);
@@ -116,11 +120,18 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
     desc_.dx = dx_is_x(c) ? desc_.x : desc_.dy;
   }
   desc_.activation = c.activation;
+  desc_.clip_lower = c.clip_lower;
+  desc_.clip_upper = c.clip_upper;
+  desc_.leaky_slope = c.leaky_slope;
+  desc_.elu_alpha = c.elu_alpha;
   desc_.residual_added = c.residual;
   desc_.running_mode = c.mode;
   desc_.biased_running_var = c.biased;
   desc_.params_per_group = c.params_per_group;
   desc_.from_mask = from_mask(c);
+  desc_.from_residual = from_residual(c);
+  desc_.from_output = c.from_output;
+  desc_.renorm = c.renorm;
   desc_.frozen = c.frozen;
   desc_.guard = c.guard;
   desc_.epsilon = c.epsilon;
@@ -192,6 +203,9 @@ void Problem::make_saved_statistics() {
       const double sum = var + case_.epsilon;
       inputs_.mean.push_back(rounded(case_.stats, mean));
       inputs_.inv_std.push_back(rounded(case_.stats, sum == 0 ? 0 : 1 / std::sqrt(sum)));
+      if (!case_.renorm) continue;
+      inputs_.renorm_r.push_back(rounded(case_.stats, 0.875 + 0.1 * static_cast<double>(c % 4)));
+      inputs_.renorm_d.push_back(rounded(case_.stats, 0.1 * static_cast<double>(c % 5) - 0.2));
     }
 }
 
@@ -207,7 +221,9 @@ void Problem::make_forward_output() {
       for (int64_t n = 0; n < shape_.n; ++n)
         for (int64_t s = 0; s < shape_.s; ++s) {
           const size_t i = index(g, n, c, s);
-          double z = (inputs_.x[i] - mean) * inv_std * scale + shift;
+          double normalized = (inputs_.x[i] - mean) * inv_std;
+          if (case_.renorm) normalized = normalized * inputs_.renorm_r[gc] + inputs_.renorm_d[gc];
+          double z = normalized * scale + shift;
           if (case_.residual) z += inputs_.residual[i];
           inputs_.y[i] = rounded(output_type(case_), static_cast<double>(f.value(static_cast<long double>(z))));
         }

@@ -58,7 +58,10 @@ struct Case {
   Placement placement = Placement::kHeap;
   Values values = Values::kNormal;
   Weights weights = Weights::kNone;
-  bool mask = false;  // backward from a mask, where the activation can have one
+  bool mask = false;                         // backward from a mask, where the activation can have one
+  bool from_residual = false;                // backward makes z of x and the residual, where it has one and no mask
+  bool renorm = false, from_output = false;  // of which the reference in long double knows nothing
+  double clip_lower = 0, clip_upper = 6, leaky_slope = 0.01, elu_alpha = 1;
   double mu = 0, sigma = 1, epsilon = 1e-5, average_factor = 0.1;
   double far = 0;  // added to x in every third channel: beside others, sums around a pivot
   uint64_t seed = 1;
@@ -69,6 +72,8 @@ inline bool from_mask(const Case& c) {
   return c.mask && c.activation >= BNORM_RELU && c.activation <= BNORM_LEAKY_RELU;
 }
 
+inline bool from_residual(const Case& c) { return c.from_residual && c.residual && !from_mask(c); }
+
 constexpr int kActivations = 11;
 inline bnorm_activation relu_if(bool condition) { return condition ? BNORM_RELU : BNORM_IDENTITY; }
 
@@ -77,7 +82,7 @@ inline bnorm_type output_type(const Case& c) { return c.output == BNORM_TYPE_DEF
 
 /// In-place partners of y and dx, in turn those of the same type.
 inline bool y_is_residual(const Case& c) { return c.residual && (c.seed % 2 == 1 || c.data != output_type(c)); }
-inline bool dx_is_x(const Case& c) { return c.seed % 2 == 1 || c.data != output_type(c); }
+inline bool dx_is_x(const Case& c) { return !c.from_output && (c.seed % 2 == 1 || c.data != output_type(c)); }
 inline bool has_partner_of_y(const Case& c) { return c.residual || c.data == output_type(c); }
 
 /// Text that names a case in a failure.
@@ -93,13 +98,14 @@ struct Inputs {
   std::vector<double> x, residual, dy, y;
   std::vector<double> scale, shift, running_mean, running_var;
   std::vector<double> mean, inv_std;  // for backward: of x, rounded to stats_type
-  std::vector<double> weights;        // [g][n][s], those that lengths make too
-  std::vector<int64_t> lengths;       // [g][n]
+  std::vector<double> renorm_r, renorm_d;
+  std::vector<double> weights;   // [g][n][s], those that lengths make too
+  std::vector<int64_t> lengths;  // [g][n]
 };
 
 struct Outputs {
   bnorm_status status = BNORM_OK;
-  std::vector<double> y, mean, inv_std, running_mean, running_var, dx, dresidual, dscale, dshift;
+  std::vector<double> y, mean, inv_std, running_mean, running_var, renorm_r, renorm_d, dx, dresidual, dscale, dshift;
 };
 
 /// "" if both hold the same bits, else the name and index of the first difference.

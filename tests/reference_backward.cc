@@ -49,7 +49,7 @@ class Backward {
   Gradient gradient(const Statistics& s, const Affine& a, size_t i) const {
     const Real dy = p_.inputs().dy[i];
     if (p_.config().activation == BNORM_IDENTITY) return {dy, 0};
-    if (p_.config().residual && f_.y_tells && !p_.desc().from_mask) {
+    if (p_.config().residual && f_.y_tells && !p_.desc().from_mask && !p_.desc().from_residual) {
       const Real y = p_.inputs().y[i];
       return {dy * f_.slope_of_y(y), kSecondOrder * e_.u * std::fabs(dy) * f_.slope_of_y_error(y)};
     }

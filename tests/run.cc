@@ -89,6 +89,8 @@ class Call {
     bnorm_prepare_args b = BNORM_PREPARE_ARGS_INIT;
     b.mean = data(mean_);
     b.inv_std = data(inv_std_);
+    b.renorm_r = data(renorm_r_);
+    b.renorm_d = data(renorm_d_);
     prepare(b, coefficients);
     const bnorm_status status = out.status;
     normalize(out, coefficients);
@@ -129,7 +131,8 @@ class Call {
     check(y_, forward);
     check(dx_, true);
     check(dresidual_, true);
-    for (const auto* a : {&scale_, &shift_, &running_mean_, &running_var_, &mean_, &inv_std_, &dscale_, &dshift_})
+    for (const auto* a : {&scale_, &shift_, &running_mean_, &running_var_, &mean_, &inv_std_, &renorm_r_, &renorm_d_,
+                          &dscale_, &dshift_})
       if (*a) CHECK((*a)->surroundings_intact());
     const auto check_values = [&](const std::optional<Array>& a, const std::vector<double>& values) {
       if (a) CHECK(equal(a->values(), values));
@@ -142,6 +145,8 @@ class Call {
       check_values(running_var_, in.running_var);
       check_values(mean_, in.mean);
       check_values(inv_std_, in.inv_std);
+      check_values(renorm_r_, in.renorm_r);
+      check_values(renorm_d_, in.renorm_d);
     }
     if (!kept_mask_.empty()) CHECK(std::equal(kept_mask_.begin(), kept_mask_.end(), mask_->data()));
     CHECK(workspace_->surroundings_intact());
@@ -204,22 +209,28 @@ class Call {
   }
   void make_training_outputs() {
     trains_ = true;
-    make_running(false);
+    make_running(k_.renorm);
     const size_t count = static_cast<size_t>(p_.shape().g * p_.shape().c);
+    if (k_.renorm) {
+      make_array(renorm_r_, k_.stats, count);
+      make_array(renorm_d_, k_.stats, count);
+    }
     if (!p_.has(kNoSaved)) return;
     make_array(mean_, k_.stats, count);
     make_array(inv_std_, k_.stats, count);
   }
 
   void make_backward_inputs(bnorm_backward_args& a) {
-    make_input(x_, k_.data, p_.desc().x, p_.inputs().x);
+    if (!k_.from_output) make_input(x_, k_.data, p_.desc().x, p_.inputs().x);
     make_input(dy_, output(), p_.desc().dy, p_.inputs().dy);
-    if (from_mask(k_)) {
+    if (k_.from_output) {
+      make_input(y_, output(), p_.desc().y, p_.inputs().y);
+    } else if (from_mask(k_)) {
       make_mask();
       a.mask = mask();
     } else if (k_.residual && k_.activation != BNORM_IDENTITY) {
       // Whichever of the two the header asks for.
-      if (activation(p_.desc()).y_tells)
+      if (activation(p_.desc()).y_tells && !k_.from_residual)
         make_input(y_, output(), p_.desc().y, p_.inputs().y);
       else
         make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
@@ -231,6 +242,12 @@ class Call {
       make_array(mean_, k_.stats, p_.inputs().mean);
       make_array(inv_std_, k_.stats, p_.inputs().inv_std);
     }
+    if (k_.renorm) {
+      make_array(renorm_r_, k_.stats, p_.inputs().renorm_r);
+      make_array(renorm_d_, k_.stats, p_.inputs().renorm_d);
+    }
+    a.renorm_r = data(renorm_r_);
+    a.renorm_d = data(renorm_d_);
     fill_common(a);
     fill_weights(a);
     a.y = data(y_);
@@ -252,6 +269,12 @@ class Call {
     bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
     (k_.frozen ? a.running_mean : a.mean) = data(k_.frozen ? running_mean_ : mean_);
     (k_.frozen ? a.running_var : a.inv_std) = data(k_.frozen ? running_var_ : inv_std_);
+    if (k_.renorm) {
+      make_array(renorm_r_, k_.stats, p_.inputs().renorm_r);
+      make_array(renorm_d_, k_.stats, p_.inputs().renorm_d);
+    }
+    a.renorm_r = data(renorm_r_);
+    a.renorm_d = data(renorm_d_);
     if (k_.residual) make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
     prepare(a, coefficients);
     Outputs forward;
@@ -259,7 +282,7 @@ class Call {
     normalize(forward, coefficients);
     kept_mask_.assign(mask_->data(), mask_->data() + mask_->size());
     for (auto* t : {&y_, &residual_}) t->reset();
-    for (auto* t : {&mean_, &inv_std_, &running_mean_, &running_var_}) t->reset();
+    for (auto* t : {&mean_, &inv_std_, &running_mean_, &running_var_, &renorm_r_, &renorm_d_}) t->reset();
   }
   void make_backward_outputs(bnorm_backward_args& a) {
     const size_t params = p_.inputs().scale.size();
@@ -317,11 +340,15 @@ class Call {
     a.inv_std = data(inv_std_);
     a.running_mean = data(running_mean_);
     a.running_var = data(running_var_);
+    a.renorm_r = data(renorm_r_);
+    a.renorm_d = data(renorm_d_);
+    if (k_.renorm) a.renorm_r_max = 1.25, a.renorm_d_max = 0.5;
   }
   void read_statistics(Outputs& out) {
     if (mean_) out.mean = mean_->values(), out.inv_std = inv_std_->values();
     if (running_mean_) out.running_mean = running_mean_->values();
     if (running_var_) out.running_var = running_var_->values();
+    if (renorm_r_) out.renorm_r = renorm_r_->values(), out.renorm_d = renorm_d_->values();
   }
   void prepare(bnorm_prepare_args& a, Memory& coefficients) {
     a.scale = data(scale_);
@@ -356,7 +383,8 @@ class Call {
   bnorm_error error_ = BNORM_ERROR_INIT;
   std::optional<Memory> workspace_, mask_;
   std::optional<Tensor> x_, y_, residual_, dx_, dy_, dresidual_;
-  std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_, weights_;
+  std::optional<Array> scale_, shift_, running_mean_, running_var_, mean_, inv_std_, renorm_r_, renorm_d_, dscale_,
+      dshift_, weights_;
   std::vector<int64_t> lengths_;
   std::vector<double> weight_values_;
   std::vector<unsigned char> kept_mask_;  // of backward

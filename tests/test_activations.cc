@@ -3,9 +3,11 @@
 // whole range, limits, and what y or the residual tell backward.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "bounds.hh"
@@ -117,6 +119,10 @@ bnorm_desc activation_desc(bnorm_activation a, bnorm_type type, size_t values) {
   return d;
 }
 
+bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
+}
+
 }  // namespace
 
 TEST_SUITE("isa") {
@@ -158,6 +164,12 @@ TEST_SUITE("isa") {
         const bnorm_desc d = activation_desc(a, type, z.size());
         const Activation f = activation(d);
         const std::vector<double> y = infer(d, z), slope = slopes(d, z);
+        for (const std::string& isa : isas()) {
+          INFO("activation ", a, " type ", type, " on ", isa);
+          const IsaScope scope(isa);
+          CHECK(same_bits(infer(d, z), y));
+          CHECK(same_bits(slopes(d, z), slope));
+        }
         const long double u = roundoff(type);
         long double worst_value = 0, worst_slope = 0;
         for (size_t i = 0; i < z.size(); ++i) {
@@ -174,7 +186,7 @@ TEST_SUITE("isa") {
           if (value_off > tiny) worst_value = std::max(worst_value, value_off / (u * f.value_error(exact)));
           if (slope_off > tiny) worst_slope = std::max(worst_slope, slope_off / (u * f.slope_error(exact)));
         }
-        MESSAGE("activation ", a, " type ", type, " uses of its bounds ", static_cast<double>(worst_value), ' ',
+        MESSAGE("activation ", a, " type ", type, " uses of its bounds ", static_cast<double>(worst_value), " ",
                 static_cast<double>(worst_slope));
       }
   }
@@ -206,6 +218,47 @@ TEST_CASE("activations: NaN stays, infinities give the limits") {
       CHECK(std::isnan(y[2]));
       CHECK(slope[0] == rounded(type, l.low_slope));
       CHECK(slope[1] == l.high_slope);
+    }
+}
+
+TEST_CASE("activations: a derivative by a rounded y is off by the slope of the derivative times that rounding") {
+  struct Told {
+    bnorm_activation activation;
+    long double (*steepness)(long double);  // of the derivative by y
+  };
+  const Told all[] = {{BNORM_ELU, [](long double y) { return y < 0 ? 1.0L : 0.0L; }},
+                      {BNORM_SIGMOID, [](long double y) { return std::fabs(1 - 2 * y); }},
+                      {BNORM_TANH, [](long double y) { return 2 * std::fabs(y); }}};
+  for (const bnorm_type type : {BNORM_F32, BNORM_BF16, BNORM_F16})
+    for (const Told& told : all) {
+      std::vector<double> z;
+      for (int i = -600; i <= 600; ++i) z.push_back(rounded(BNORM_F32, i * 0.0317));
+      bnorm_desc d = line_desc(static_cast<int64_t>(z.size()), BNORM_F32, type);
+      d.activation = told.activation;
+      const std::vector<double> y_values = infer(d, z);
+      d.residual_added = 1;
+      d.frozen = 1;
+      Line line(d, z);
+      Array y(type, z.size(), Placement::kHeap, 0), dy(type, z.size(), Placement::kHeap, 0),
+          dresidual(type, z.size(), Placement::kHeap, 0);
+      y.fill(y_values);
+      dy.fill(std::vector<double>(z.size(), 1));
+      bnorm_backward_args args = BNORM_BACKWARD_ARGS_INIT;
+      line.give(args);
+      args.y = y.data();
+      args.dy = dy.data();
+      args.dresidual = dresidual.data();
+      REQUIRE(bnorm_backward(make_plan(d).get(), &args) == BNORM_OK);
+      const std::vector<double> slope = dresidual.values();
+      const Activation f = activation(d);
+      const long double u = roundoff(BNORM_F32), o = type == BNORM_F32 ? 0 : roundoff(type);
+      for (size_t i = 0; i < z.size(); ++i) {
+        const long double exact = f.slope(z[i]), value = f.value(z[i]);
+        const long double of_y = told.steepness(value) * ((o + 4 * u) * std::fabs(value) + u * f.value_error(z[i]));
+        const long double off = std::fabs(slope[i] - exact);
+        INFO("activation ", told.activation, " type ", type, " z ", z[i], " slope ", slope[i]);
+        CHECK(off <= kSecondOrder * (of_y + u * f.slope_of_y_error(value) + o * exact) + smallest(type));
+      }
     }
 }
 

@@ -65,10 +65,10 @@ struct Results {
   bool operator==(const Results&) const = default;
 };
 
-/// Training, inference and backward with ReLU and a residual.
+/// Training, inference and backward with ReLU and a residual; backward reads y, or a mask that training kept.
 class Step {
  public:
-  explicit Step(const Sizes& sizes) : sizes_(sizes) {
+  Step(const Sizes& sizes, bool from_mask) : sizes_(sizes), from_mask_(from_mask) {
     Random random(static_cast<uint64_t>(sizes.c * 100 + sizes.s));
     const int64_t elements = sizes.n * sizes.c * sizes.s;
     x_ = normals<float>(random, elements, 3);
@@ -87,10 +87,12 @@ class Step {
     d.channel_block = block;
     d.activation = BNORM_RELU;
     d.residual_added = 1;
+    d.from_mask = from_mask_;
     if (gap > 0) d.x = d.y = d.residual = d.dx = d.dy = d.dresidual = blocks.strides();
     const PlanPointer plan = make_plan(d);
     const Values x = blocks.pack(x_), residual = blocks.pack(residual_), dy = blocks.pack(dy_);
     Values trained(x.size()), inferred(x.size()), dx(x.size()), dresidual(x.size());
+    std::vector<unsigned char> mask(bnorm_plan_mask_size(plan.get()));
     Results r;
     for (Values* const v : {&r.dscale, &r.dshift, &r.running_mean, &r.running_var}) v->assign(channels(), 1);
     r.mean.resize(channels());
@@ -106,6 +108,7 @@ class Step {
     t.inv_std = r.inv_std.data();
     t.running_mean = r.running_mean.data();
     t.running_var = r.running_var.data();
+    if (from_mask_) t.mask = mask.data();
     t.executor = executor;
     REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
 
@@ -121,7 +124,10 @@ class Step {
 
     bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
     b.x = x.data();
-    b.y = trained.data();
+    if (from_mask_)
+      b.mask = mask.data();
+    else
+      b.y = trained.data();
     b.dy = dy.data();
     b.scale = scale_.data();
     b.mean = r.mean.data();
@@ -144,6 +150,7 @@ class Step {
   size_t channels() const { return static_cast<size_t>(sizes_.c); }
 
   Sizes sizes_;
+  bool from_mask_;
   Values x_, residual_, dy_, scale_, shift_;
 };
 
@@ -156,17 +163,19 @@ TEST_SUITE("isa") {
       for (const Sizes& sizes :
            {Sizes{3, 16, 1}, Sizes{2, 48, 49}, Sizes{5, 32, 4}, Sizes{1, 16, 1}, Sizes{2, 32, 1100}})
         for (const int32_t block : {8, 16})
-          for (const int64_t gap : {0, 3}) {
-            INFO(isa, ": ", sizes.n, " x ", sizes.c, " x ", sizes.s, ", blocks of ", block, ", gap ", gap);
-            const Step step(sizes);
-            CHECK(step.run(block, gap, BNORM_SERIAL) == step.run(0, 0, BNORM_SERIAL));
-          }
+          for (const int64_t gap : {0, 3})
+            for (const bool from_mask : {false, true}) {
+              INFO(isa, ": ", sizes.n, " x ", sizes.c, " x ", sizes.s, ", blocks of ", block, ", gap ", gap, ", mask ",
+                   from_mask);
+              const Step step(sizes, from_mask);
+              CHECK(step.run(block, gap, BNORM_SERIAL) == step.run(0, 0, BNORM_SERIAL));
+            }
     }
   }
 }
 
 TEST_CASE("blocked: the bits of one thread") {
-  const Step step({4, 64, 900});
+  const Step step({4, 64, 900}, false);
   const Results expected = step.run(0, 0, BNORM_SERIAL);
   for (const Executor& e : executors()) {
     INFO(e.name);

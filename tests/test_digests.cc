@@ -20,8 +20,9 @@ namespace {
 /// FNV-1a, 64 bits (Fowler, Noll and Vo), over the bits of every value.
 uint64_t digest(const Outputs& out) {
   uint64_t hash = 0xcbf29ce484222325u;
-  const std::vector<double>* const all[] = {&out.y,  &out.mean,      &out.inv_std, &out.running_mean, &out.running_var,
-                                            &out.dx, &out.dresidual, &out.dscale,  &out.dshift};
+  const std::vector<double>* const all[] = {&out.y,           &out.mean,     &out.inv_std,  &out.running_mean,
+                                            &out.running_var, &out.renorm_r, &out.renorm_d, &out.dx,
+                                            &out.dresidual,   &out.dscale,   &out.dshift};
   for (const std::vector<double>* values : all)
     for (const double value : *values)
       for (int byte = 0; byte < 8; ++byte) {
@@ -94,6 +95,20 @@ std::map<std::string, Case> cases() {
         c.weights = weights;
         r[size_of_shape(shape) + '-' + types[data] + "-weights" + std::to_string(static_cast<int>(weights))] = c;
       }
+  for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16})
+    for (const Shape& shape : {Shape{2, 33, 17, 4}, Shape{1, 65, 16, 16}}) {
+      Case c = case_of(shape, data, false, r.size());
+      c.frozen = false;
+      c.renorm = true;
+      r[size_of_shape(shape) + '-' + types[data] + "-renorm"] = c;
+      c.renorm = false;
+      c.from_output = true;
+      c.activation = BNORM_LEAKY_RELU;
+      r[size_of_shape(shape) + '-' + types[data] + "-leaky-from-output"] = c;
+      c.from_output = false;
+      c.residual = c.mask = true;
+      r[size_of_shape(shape) + '-' + types[data] + "-leaky-residual-mask"] = c;
+    }
   return r;
 }
 

@@ -278,6 +278,14 @@ TEST_CASE("from output: refusals") {
   b.inv_std = inv_std;
   b.scale = infinite;
   check_refusal(bnorm_backward(plan.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"scale[0] = inf", "from_output"});
+  std::vector<double> sums(bnorm_plan_partials_count(plan.get()));
+  const float nan[2] = {1, std::nanf("")};
+  b.scale = nan;
+  check_refusal(bnorm_backward_apply(plan.get(), &b, sums.data()), BNORM_INVALID_ARGUMENT, nullptr, {"scale[1] = nan"});
+  b.scale = zero;
+  b.dx = nullptr;
+  check_refusal(bnorm_backward_sums(plan.get(), &b, sums.data()), BNORM_INVALID_ARGUMENT, nullptr, {"scale[1] = 0"});
+  b.dx = dx;
   b.scale = nullptr;
   b.y = nullptr;
   check_refusal(bnorm_backward(plan.get(), &b), BNORM_INVALID_ARGUMENT, nullptr, {"y = NULL"});

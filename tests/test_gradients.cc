@@ -157,6 +157,41 @@ TEST_CASE("gradients: finite differences") {
       }
 }
 
+TEST_CASE("gradients: any subset of the outputs has the bits of all") {
+  constexpr unsigned kOutputs[] = {kNoDx, kNoDresidual, kNoDscale, kNoDshift};
+  const auto same_if_given = [](const std::vector<double>& some, const std::vector<double>& all) {
+    return some.empty() || some == all;
+  };
+  for (const bool frozen : {false, true})
+    for (const bool residual : {false, true})
+      for (const bool mask : {false, true})
+        for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast}) {
+          Case c;
+          c.shape = {2, 70, 17, 10};
+          c.layout = layout;
+          c.mode = BNORM_RUNNING_PER_GROUP;
+          c.activation = relu_if(residual || mask);
+          c.residual = residual;
+          c.mask = mask;
+          c.frozen = frozen;
+          const Outputs all = Problem(c).run(Operation::kBackward, BNORM_SERIAL);
+          for (unsigned missing = 1; missing < 16; ++missing) {
+            c.nulls = 0;
+            for (unsigned i = 0; i < 4; ++i)
+              if ((missing >> i & 1U) != 0) c.nulls |= kOutputs[i];
+            for (const Operation operation : {Operation::kBackward, Operation::kBackwardParts}) {
+              INFO("operation ", static_cast<int>(operation), ' ', describe(c));
+              const Outputs some = Problem(c).run(operation, BNORM_SERIAL);
+              CHECK(same_if_given(some.dx, all.dx));
+              CHECK(same_if_given(some.dresidual, all.dresidual));
+              CHECK(same_if_given(some.dscale, all.dscale));
+              CHECK(same_if_given(some.dshift, all.dshift));
+              CHECK(some.dx.empty() == ((c.nulls & kNoDx) != 0));
+            }
+          }
+        }
+}
+
 TEST_CASE("gradients: x may be missing where no output is made of it") {
   constexpr int64_t n = 5, c = 3, s = 20;
   Random random(4);

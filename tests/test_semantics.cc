@@ -3,10 +3,13 @@
 // groups, large and small numbers.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "plan.hh"
+#include "random.hh"
 #include "reference.hh"
 
 namespace bnorm_tests::test_semantics {
@@ -357,6 +360,39 @@ TEST_CASE("semantics: running variance unbiased by default, biased on request") 
     REQUIRE(bnorm_train(plan.get(), &a) == BNORM_OK);
     CHECK(mean[0] == 1);
     CHECK(var[0] == (biased ? 0.5f : 1.0f));
+  }
+}
+
+TEST_CASE("semantics: groups that are the time steps of [N][T][C] have each what their steps alone would") {
+  constexpr int64_t batch = 70, steps = 3, channels = 18, step = channels, sample = steps * channels;
+  Random random(8);
+  const std::vector<float> x = normals<float>(random, batch * sample, 3);
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.groups = steps;
+  d.batch = batch;
+  d.channels = channels;
+  d.running_mode = BNORM_RUNNING_PER_GROUP;
+  d.x = d.y = {step, sample, 1, 1};
+  std::vector<float> y(x.size()), running_mean(sample, 1), running_var = running_mean;
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  t.x = x.data();
+  t.y = y.data();
+  t.running_mean = running_mean.data();
+  t.running_var = running_var.data();
+  REQUIRE(bnorm_train(make_plan(d).get(), &t) == BNORM_OK);
+  d.groups = 1;
+  const PlanPointer plan = make_plan(d);
+  for (int64_t s = 0; s < steps; ++s) {
+    std::vector<float> alone(x.size()), mean(channels, 1), var = mean;
+    t.x = x.data() + s * step;
+    t.y = alone.data() + s * step;
+    t.running_mean = mean.data();
+    t.running_var = var.data();
+    REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
+    for (int64_t i = s * step; i < batch * sample; i += sample)
+      CHECK(std::equal(y.begin() + i, y.begin() + i + channels, alone.begin() + i));
+    CHECK(std::equal(mean.begin(), mean.end(), running_mean.begin() + s * channels));
+    CHECK(std::equal(var.begin(), var.end(), running_var.begin() + s * channels));
   }
 }
 

@@ -278,6 +278,84 @@ TEST_CASE("weights: none above 0") {
   }
 }
 
+TEST_CASE("weights: a group that counts nothing gives its shift and residual through the activation") {
+  constexpr int64_t batch = 3, channels = 5, spatial = 4, sample = channels * spatial, group = batch * sample;
+  Random random(12);
+  const std::vector<float> x = normals<float>(random, 2 * group), residual = normals<float>(random, 2 * group),
+                           dy = normals<float>(random, 2 * group), scale = normals<float>(random, channels, 1),
+                           shift = normals<float>(random, channels);
+  const int64_t lengths[2 * batch] = {0, 0, 0, 4, 1, 2};
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.groups = 2;
+  d.batch = batch;
+  d.channels = channels;
+  d.spatial = spatial;
+  d.weighting = BNORM_FREQUENCY_WEIGHTS;
+  d.running_mode = BNORM_RUNNING_SEQUENTIAL;
+  d.activation = BNORM_RELU;
+  d.residual_added = 1;
+  for (const std::string& isa : isas())
+    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
+      INFO(isa, layout == BNORM_PLANAR ? " planar" : " channels-last");
+      const IsaScope scope(isa);
+      struct Results {
+        std::vector<float> y = std::vector<float>(2 * group), dx = y, dresidual = y;
+        std::vector<float> running_mean = std::vector<float>(channels, 1), running_var = running_mean,
+                           dscale = running_mean, dshift = running_mean;
+        std::vector<double> mean = std::vector<double>(2 * channels), inv_std = mean;
+      };
+      // The groups from `first` on.
+      const auto run = [&](int64_t first) {
+        Results r;
+        d.groups = 2 - first;
+        REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+        const PlanPointer plan = make_plan(d);
+        const auto tensor = first * group, statistics = first * channels;
+        bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+        t.x = x.data() + tensor;
+        t.residual = residual.data() + tensor;
+        t.y = r.y.data() + tensor;
+        t.scale = scale.data();
+        t.shift = shift.data();
+        t.mean = r.mean.data() + statistics;
+        t.inv_std = r.inv_std.data() + statistics;
+        t.running_mean = r.running_mean.data();
+        t.running_var = r.running_var.data();
+        t.lengths = lengths + first * batch;
+        REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
+        bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+        b.x = t.x;
+        b.y = t.y;
+        b.dy = dy.data() + tensor;
+        b.scale = scale.data();
+        b.mean = t.mean;
+        b.inv_std = t.inv_std;
+        b.dx = r.dx.data() + tensor;
+        b.dresidual = r.dresidual.data() + tensor;
+        b.dscale = r.dscale.data();
+        b.dshift = r.dshift.data();
+        b.lengths = t.lengths;
+        REQUIRE(bnorm_backward(plan.get(), &b) == BNORM_OK);
+        return r;
+      };
+      const Results both = run(0), second = run(1);
+      CHECK(both.running_mean == second.running_mean);
+      CHECK(both.running_var == second.running_var);
+      CHECK(both.dscale == second.dscale);
+      CHECK(both.dshift == second.dshift);
+      for (size_t i = 0; i < static_cast<size_t>(group); ++i) {
+        const size_t in_sample = i % sample, c = layout == BNORM_PLANAR ? in_sample / spatial : in_sample % channels;
+        const float z = shift[c] + residual[i];
+        CHECK(both.y[i] == (z < 0 ? 0 : z));
+        CHECK(both.dx[i] == 0);
+        CHECK(both.dresidual[i] == (z > 0 ? dy[i] : 0));
+        CHECK(both.y[group + i] == second.y[group + i]);
+        CHECK(both.dx[group + i] == second.dx[group + i]);
+      }
+      for (size_t c = 0; c < channels; ++c) CHECK((both.mean[c] == 0 && both.inv_std[c] == 0));
+    }
+}
+
 TEST_CASE("weights: parts of whole blocks, merged, and an exchange give the bits of one call") {
   for (const bnorm_weighting weighting : {BNORM_FREQUENCY_WEIGHTS, BNORM_RELIABILITY_WEIGHTS}) {
     Small whole(9000, 1, weighting);

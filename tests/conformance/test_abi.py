@@ -173,6 +173,40 @@ def test_prepared_training_is_training(library, x):
     assert np.array_equal(*masks)
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_micro_batches_give_the_statistics_and_gradients_of_their_batch(library, weighted):
+    """One part has the bits of the whole call; of several, the roundings of merges come on top."""
+    random = np.random.default_rng(3)
+    x, dy = random.normal(3, 2, (40, 5, 3)), random.normal(size=(40, 5, 3))
+    scale, weights = random.normal(size=5), random.integers(0, 3, (40, 3)).astype(np.float64)
+    plan = Plan(library, x.shape, axes="NCH", data_type=np.float64, weighting="frequency" if weighted else "unweighted")
+
+    def counted(part):
+        return {"weights": weights[part]} if weighted else {}
+
+    running = {"running_mean": np.zeros(5), "running_var": np.ones(5)}
+    whole = slice(None)
+    y, mean, inv_std = plan.train(x, scale, **running, **counted(whole))
+    expected = plan.backward(x, dy, scale, mean=mean, inv_std=inv_std, **counted(whole))
+    for parts, off in (([whole], 0), ([slice(0, 7), slice(7, 7), slice(7, 40)], 1e-13)):
+        own = {"running_mean": np.zeros(5), "running_var": np.ones(5)}
+        moments = plan.merge_moments([plan.moments(x[part], **counted(part)) for part in parts])
+        saved = dict(zip(("mean", "inv_std"), plan.finalize(moments, **own)))
+        coefficients = plan.prepare(scale, **saved)
+        sums = plan.merge_sums([plan.backward_sums(x[part], dy[part], scale, **saved, **counted(part)) for part in parts])
+        for name in running:
+            assert np.allclose(own[name], running[name], rtol=off, atol=off)
+        for part in parts:
+            assert np.allclose(plan.normalize(x[part], coefficients), y[part], rtol=off, atol=off)
+            actual = plan.backward(x[part], dy[part], scale, **saved, **counted(part), sums=sums)
+            assert np.allclose(actual.dx, expected.dx[part], rtol=off, atol=off)
+            assert np.allclose(actual.dscale, expected.dscale, rtol=10 * off, atol=10 * off)
+    with pytest.raises(ValueError, match=r"parts\[1\] has shape"):
+        plan.merge_sums([sums, sums[1:]])
+    with pytest.raises(TypeError, match="moments has dtype float32"):
+        plan.finalize(moments.astype(np.float32))
+
+
 def test_outputs_not_wanted_but_given_are_checked_too(library, x):
     plan = Plan(library, x.shape, axes="NCHW", residual_added=True)
     _, mean, inv_std = plan.train(x, residual=x)
