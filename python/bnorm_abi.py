@@ -185,6 +185,7 @@ class Plan:
         renorm: bool = False,
         from_output: bool = False,
         from_mask: bool = False,
+        from_residual: bool = False,
         epsilon: float = 1e-5,
         average_factor: float = 0.1,
     ):
@@ -235,6 +236,7 @@ class Plan:
             "renorm": renorm,
             "from_output": from_output,
             "from_mask": from_mask,
+            "from_residual": from_residual,
             "epsilon": epsilon,
             "average_factor": average_factor,
         }
@@ -244,6 +246,7 @@ class Plan:
         library.check(c.bnorm_plan_create(handle, library.ffi.new("bnorm_desc *", fields), library.ffi.NULL))
         self._plan = library.ffi.gc(handle[0], c.bnorm_plan_destroy)
         self._coefficients_shape = (c.bnorm_plan_coefficients_size(self._plan) // 8,)
+        self._partials_shape = (c.bnorm_plan_partials_count(self._plan),)
         self.mask_shape = (c.bnorm_plan_mask_size(self._plan),)  # of uint8, of a plan with from_mask
 
     def describe(self) -> str:
@@ -275,31 +278,47 @@ class Plan:
         renorm_r, renorm_d  likewise, like mean and inv_std: written if given
         mask                of a plan with `from_mask`, uint8 of mask_shape: written if given
         """
-        if average_factor is not None and average_factor < 0:
-            raise ValueError(f"average_factor = {average_factor}: must be from 0 to 1, or None for the plan's")
+        numbers = self._training_numbers(average_factor, renorm_limits)
         tensors, batch = self._tensors(["y"], x=x, y=y, residual=residual)
-        params = self._params(scale=scale, shift=shift)
-        running = self._running(running_mean, running_var, written=True)
-        saved = self._saved(
-            np.empty(self.stats_shape, self.stats_type) if mean is None else mean,
-            np.empty(self.stats_shape, self.stats_type) if inv_std is None else inv_std,
-            written=True,
-        )
-        factor = self.average_factor if average_factor is None else average_factor
-        kept = self._renorm(renorm_r, renorm_d, written=True) | self._mask(mask, written=True)
-        arrays = tensors | params | running | saved | self._counted(batch, weights, lengths) | kept
-        r_max, d_max = renorm_limits
-        self._call("train", batch, arrays, serial, average_factor=factor, renorm_r_max=r_max, renorm_d_max=d_max)
-        return tensors["y"], saved["mean"], saved["inv_std"]
+        statistics = self._statistics(mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
+        arrays = tensors | self._params(scale=scale, shift=shift) | statistics
+        arrays |= self._counted(batch, weights, lengths) | self._mask(mask, written=True)
+        self._call("train", batch, arrays, serial, **numbers)
+        return tensors["y"], statistics["mean"], statistics["inv_std"]
+
+    def moments(self, x, *, weights=None, lengths=None, serial=False):
+        """bnorm_moments; returns partials: of one batch, to be merged with others' and finalized."""
+        tensors, batch = self._tensors([], x=x)
+        partials = np.empty(self._partials_shape)
+        arrays, numbers = tensors | self._counted(batch, weights, lengths), self._training_numbers()
+        self._call("moments", batch, arrays, serial, kind="train", partials=partials, **numbers)
+        return partials
+
+    def merge_moments(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """bnorm_moments_merge of partials in their order; returns those of the joined batch."""
+        return self._merge("moments", parts)
+
+    def finalize(
+        self, moments, *, running_mean=None, running_var=None, mean=None, inv_std=None, average_factor=None,
+        renorm_limits=(1.0, 0.0), renorm_r=None, renorm_d=None,
+    ):  # fmt: skip
+        """bnorm_moments_finalize; updates running_* in place; returns mean, inv_std. Arguments as those of train."""
+        numbers = self._training_numbers(average_factor, renorm_limits)
+        statistics = self._statistics(mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
+        args = self._arguments("train", statistics, batch=-1, **numbers)
+        partials = self.library.pointer(self._partials({"moments": moments})["moments"])
+        self.library.check(self.library.c.bnorm_moments_finalize(self._plan, partials, args))
+        return statistics["mean"], statistics["inv_std"]
 
     def backward(
         self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
         residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), weights=None,
-        lengths=None, renorm_r=None, renorm_d=None, mask=None, serial=False,
+        lengths=None, renorm_r=None, renorm_d=None, mask=None, sums=None, serial=False,
     ):  # fmt: skip
         """bnorm_backward, of what train was given and made; outputs wanted and not given are made; returns Gradients.
 
-        x may be None where it is not needed (from_output)
+        x     may be None where it is not needed (from_output)
+        sums  of backward_sums, merged: bnorm_backward_apply
         """
         _check_names("wanted", wanted, Gradients._fields)
         params = {"dscale": dscale, "dshift": dshift}
@@ -313,8 +332,27 @@ class Plan:
         params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
         statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
         statistics |= self._counted(batch, weights, lengths) | self._renorm(renorm_r, renorm_d) | self._mask(mask)
-        self._call("backward", batch, tensors | params | statistics, serial)
+        function = "backward" if sums is None else "backward_apply"
+        partials = self._partials({"sums": sums})["sums"]
+        self._call(function, batch, tensors | params | statistics, serial, kind="backward", partials=partials)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
+
+    def backward_sums(
+        self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
+        residual=None, weights=None, lengths=None, renorm_r=None, renorm_d=None, mask=None, serial=False,
+    ):  # fmt: skip
+        """bnorm_backward_sums; returns partials: of one batch, to be merged with others'. Arguments as of backward."""
+        tensors, batch = self._tensors([], x=x, dy=dy, y=y, residual=residual)
+        arrays = tensors | self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
+        arrays |= self._running(running_mean, running_var) | self._counted(batch, weights, lengths)
+        arrays |= self._renorm(renorm_r, renorm_d) | self._mask(mask)
+        partials = np.empty(self._partials_shape)
+        self._call("backward_sums", batch, arrays, serial, kind="backward", partials=partials)
+        return partials
+
+    def merge_sums(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """bnorm_sums_merge of partials in their order; returns those of the joined batch."""
+        return self._merge("sums", parts)
 
     def prepare(
         self, scale=None, shift=None, *, running_mean=None, running_var=None, mean=None, inv_std=None, renorm_r=None,
@@ -371,11 +409,40 @@ class Plan:
         self.library.check(self.library.c.bnorm_fold(self._plan, args))
         return folded._replace(digits_lost=digits_lost[0])
 
-    def _call(self, operation: str, batch: int, arrays: dict[str, np.ndarray | None], serial: bool, **numbers) -> None:
+    def _call(
+        self, function: str, batch: int, arrays: dict[str, np.ndarray | None], serial: bool, *, kind: str | None = None,
+        partials: np.ndarray | None = None, **numbers,
+    ) -> None:  # fmt: skip
+        """Calls a function with arguments of a kind, its own unless another is named, and partials where it takes any."""
         c = self.library.c
         executor = c.bnorm_serial_executor() if serial else self.library.ffi.NULL
-        args = self._arguments(operation, arrays, batch=batch, executor=executor, **numbers)
-        self.library.check(getattr(c, f"bnorm_{operation}")(self._plan, args))
+        args = self._arguments(kind or function, arrays, batch=batch, executor=executor, **numbers)
+        rest = () if partials is None else (self.library.pointer(partials),)
+        self.library.check(getattr(c, f"bnorm_{function}")(self._plan, args, *rest))
+
+    def _merge(self, kind: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+        ffi, merged = self.library.ffi, np.empty(self._partials_shape)
+        named = self._partials({f"parts[{i}]": part for i, part in enumerate(parts)})
+        pointers = ffi.new("double *[]", [ffi.cast("double *", self.library.pointer(part)) for part in named.values()])
+        merge = getattr(self.library.c, f"bnorm_{kind}_merge")
+        self.library.check(merge(self._plan, len(parts), pointers, self.library.pointer(merged), ffi.NULL))
+        return merged
+
+    def _training_numbers(self, average_factor: float | None = None, renorm_limits: tuple = (1.0, 0.0)) -> dict:
+        if average_factor is not None and average_factor < 0:
+            raise ValueError(f"average_factor = {average_factor}: must be from 0 to 1, or None for the plan's")
+        factor = self.average_factor if average_factor is None else average_factor
+        return {"average_factor": factor, "renorm_r_max": renorm_limits[0], "renorm_d_max": renorm_limits[1]}
+
+    def _statistics(self, mean, inv_std, running_mean, running_var, renorm_r, renorm_d):
+        """What training writes; mean and inv_std are made where they were not given."""
+        saved = self._saved(
+            np.empty(self.stats_shape, self.stats_type) if mean is None else mean,
+            np.empty(self.stats_shape, self.stats_type) if inv_std is None else inv_std,
+            written=True,
+        )
+        running = self._running(running_mean, running_var, written=True)
+        return saved | running | self._renorm(renorm_r, renorm_d, written=True)
 
     def _arguments(self, operation: str, arrays: dict[str, np.ndarray | None], **numbers) -> Any:
         kind = f"bnorm_{operation}_args"
@@ -437,6 +504,9 @@ class Plan:
 
     def _saved(self, mean: np.ndarray | None, inv_std: np.ndarray | None, written: bool = False):
         return self._vectors({"mean": mean, "inv_std": inv_std}, self.stats_type, self.stats_shape, written)
+
+    def _partials(self, arrays: dict[str, np.ndarray | None]):
+        return self._vectors(arrays, np.dtype(np.float64), self._partials_shape, False)
 
     def _renorm(self, r: np.ndarray | None, d: np.ndarray | None, written: bool = False):
         return self._vectors({"renorm_r": r, "renorm_d": d}, self.stats_type, self.stats_shape, written)
