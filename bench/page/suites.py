@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # (channels, side) of the inputs of ResNet-50's normalizations.
 RESNET = (
@@ -38,8 +38,8 @@ class Suite:
 
     @property
     def rows(self) -> int:
-        """That the bench measures; simple calls have one layout only."""
-        layouts = sum(1 if operation == "simple" else 2 for operation in self.operations)
+        """That the bench measures, in two layouts unless one is asked for or the operation has one."""
+        layouts = sum(1 if "--layout" in self.feature or operation == "simple" else 2 for operation in self.operations)
         return len(self.shapes) * layouts * len(self.threads)
 
 
@@ -47,10 +47,17 @@ def _resnet(*batches: int) -> tuple[str, ...]:
     return tuple(f"{batch},{channels},{side * side}" for batch in batches for channels, side in RESNET)
 
 
-def _feature(title: str, *options: str, trained: bool = False) -> Suite:
-    """In cache and from memory; `trained`: inference knows nothing of it."""
-    operations = ("train", "backward") if trained else ("infer", "train", "backward")
+_ALL = ("infer", "train", "backward")
+_TRAINED = ("train", "backward")  # of which inference knows nothing
+
+
+def _feature(title: str, *options: str, operations: tuple[str, ...] = _ALL) -> Suite:
+    """In cache and from memory."""
     return Suite(title, ("8,64,784", "50,64,3136"), operations, (1,), judged=False, feature=options)
+
+
+def _subset(title: str, operation: str) -> Suite:
+    return _feature(title, "--activation", "identity", operations=(operation,))
 
 
 _ACTIVATIONS = "relu clip leaky_relu elu sigmoid tanh silu hard_swish gelu gelu_tanh".split()
@@ -59,11 +66,27 @@ FEATURES = {
     **{name: _feature(name, "--activation", name) for name in _ACTIVATIONS},
     "residual": _feature("residual, relu", "--residual", "--activation", "relu"),
     "mask": _feature(
-        "residual, relu, 1-bit mask", "--residual", "--activation", "relu", "--from-mask", trained=True
+        "residual, relu, 1-bit mask",
+        *("--residual", "--activation", "relu", "--from-mask"),
+        operations=_TRAINED,
     ),
-    "output": _feature("leaky_relu from the output", "--activation", "leaky_relu", "--from-output", trained=True),
-    "renorm": _feature("batch renormalization", "--renorm", trained=True),
-    "weights": _feature("weights", "--weighted", trained=True),
+    "from-residual": _feature(
+        "residual, relu, backward from the residual",
+        *("--residual", "--activation", "relu", "--from-residual"),
+        operations=("backward",),
+    ),
+    "output": _feature(
+        "leaky_relu from the output", "--activation", "leaky_relu", "--from-output", operations=("backward",)
+    ),
+    "renorm": _feature("batch renormalization", "--renorm", operations=_TRAINED),
+    "weights": _feature("weights", "--weighted", operations=_TRAINED),
+    "dx": _subset("dx alone", "backward_dx"),
+    "params": _subset("dscale and dshift alone", "backward_params"),
+    "frozen": _subset("frozen statistics", "frozen"),
+    "frozen-dx": _subset("frozen statistics, dx alone", "frozen_dx"),
+    "frozen-params": _subset("frozen statistics, dscale and dshift alone", "frozen_params"),
+    "groups": replace(_feature("8 groups", "--groups", "8"), shapes=("1,64,784", "6,64,3136")),
+    "blocked": _feature("nChw16c, in the columns of planar", "--layout", "blocked"),
     **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
     "slice": _feature("slice: half of the channels", "--slice"),
     "mixed": _feature("bf16, output f32", "--dtype", "bf16", "--output-dtype", "f32"),

@@ -118,7 +118,10 @@ def features(rows: list[Row]) -> str:
             continue
         line = lines.setdefault((row.suite_name, row.shape), {"feature": row.suite.title, "N×C×image": row.shape})
         operation = row.operation.partition("+")[0]
-        line[f"{operation}, {row.layout}"] = number(row.fraction.median)
+        if operation.startswith(("backward", "frozen")):  # any subset of the gradients
+            operation = "backward"
+        layout = "planar" if row.layout == "blocked" else row.layout
+        line[f"{operation}, {layout}"] = number(row.fraction.median)
     return markdown(lines.values())
 
 
