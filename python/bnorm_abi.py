@@ -306,8 +306,8 @@ class Plan:
         numbers = self._training_numbers(average_factor, renorm_limits)
         statistics = self._statistics(mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
         args = self._arguments("train", statistics, batch=-1, **numbers)
-        partials = self.library.pointer(self._partials({"moments": moments})["moments"])
-        self.library.check(self.library.c.bnorm_moments_finalize(self._plan, partials, args))
+        partials = self._partials({"moments": moments})["moments"]
+        self.library.check(self.library.c.bnorm_moments_finalize(self._plan, self._doubles(partials), args))
         return statistics["mean"], statistics["inv_std"]
 
     def backward(
@@ -417,16 +417,19 @@ class Plan:
         c = self.library.c
         executor = c.bnorm_serial_executor() if serial else self.library.ffi.NULL
         args = self._arguments(kind or function, arrays, batch=batch, executor=executor, **numbers)
-        rest = () if partials is None else (self.library.pointer(partials),)
+        rest = () if partials is None else (self._doubles(partials),)
         self.library.check(getattr(c, f"bnorm_{function}")(self._plan, args, *rest))
 
     def _merge(self, kind: str, parts: Sequence[np.ndarray]) -> np.ndarray:
         ffi, merged = self.library.ffi, np.empty(self._partials_shape)
         named = self._partials({f"parts[{i}]": part for i, part in enumerate(parts)})
-        pointers = ffi.new("double *[]", [ffi.cast("double *", self.library.pointer(part)) for part in named.values()])
+        pointers = ffi.new("double *[]", [self._doubles(part) for part in named.values()])
         merge = getattr(self.library.c, f"bnorm_{kind}_merge")
-        self.library.check(merge(self._plan, len(parts), pointers, self.library.pointer(merged), ffi.NULL))
+        self.library.check(merge(self._plan, len(parts), pointers, self._doubles(merged), ffi.NULL))
         return merged
+
+    def _doubles(self, array: np.ndarray) -> Any:
+        return self.library.ffi.cast("double *", self.library.pointer(array))
 
     def _training_numbers(self, average_factor: float | None = None, renorm_limits: tuple = (1.0, 0.0)) -> dict:
         if average_factor is not None and average_factor < 0:
