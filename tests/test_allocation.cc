@@ -48,7 +48,7 @@ void* memalign(size_t alignment, size_t bytes) {
   return __libc_memalign(alignment, bytes);
 }
 void* aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
-int posix_memalign(void** pointer, size_t alignment, size_t bytes) noexcept {
+int posix_memalign(void** pointer, size_t alignment, size_t bytes) {
   *pointer = memalign(alignment, bytes);
   return *pointer ? 0 : ENOMEM;
 }
