@@ -28,26 +28,28 @@ bnorm_type type_of(Dtype dtype) {
   return types[static_cast<size_t>(dtype)];
 }
 
-/// Backward behind a residual finds the derivative from y where that tells it and is not to be left out, else from the
-/// residual.
+/// Whether backward needs more than x to find the derivative: behind a residual y, where that tells it and is not to be
+/// left out, else the residual.
 bool reads_forward(const Row& row) {
   return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY && !row.from_mask;
 }
-bool y_tells(const Row& row) { return bnorm_support::activation(desc_of(row)).y_tells && !row.from_residual; }
+bool derives_from_y(const Row& row) {
+  return reads_forward(row) && !row.from_residual && bnorm_support::activation(desc_of(row)).y_tells;
+}
 bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
 bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
-  const bool from_z = row.activation != BNORM_IDENTITY && !(reads_forward(row) && y_tells(row)) && !row.from_mask;
+  const bool from_z = row.activation != BNORM_IDENTITY && !derives_from_y(row) && !row.from_mask;
   return !(row.frozen && !wants_params(row)) || from_z;
 }
 bool reads_x(const Row& row) { return needs_input(row) && !row.from_output; }
 /// In place of x.
 bool reads_output(const Row& row) { return needs_input(row) && row.from_output; }
 
-bool needs_y(const Row& row) { return !is_backward(row) || reads_output(row) || (reads_forward(row) && y_tells(row)); }
+bool needs_y(const Row& row) { return !is_backward(row) || reads_output(row) || derives_from_y(row); }
 bool reads_residual(const Row& row) {
-  return row.residual && (!is_backward(row) || (reads_forward(row) && !y_tells(row)));
+  return row.residual && (!is_backward(row) || (reads_forward(row) && !derives_from_y(row)));
 }
 
 /// Statistics run over groups as well; parameters are shared.
