@@ -329,12 +329,12 @@ class Plan:
             [name for name in TENSOR_GRADIENTS if name in wanted],
             x=x, dy=dy, y=y, residual=residual, dx=dx, dresidual=dresidual,
         )  # fmt: skip
-        params = self._params(scale=scale, shift=shift) | self._params(written=True, **params)
-        statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
-        statistics |= self._counted(batch, weights, lengths) | self._renorm(renorm_r, renorm_d) | self._mask(mask)
+        self._params(written=True, **params)
+        arrays = tensors | params | self._given(scale, shift, mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
+        arrays |= self._counted(batch, weights, lengths) | self._mask(mask)
         function = "backward" if sums is None else "backward_apply"
         partials = self._partials({"sums": sums})["sums"]
-        self._call(function, batch, tensors | params | statistics, serial, kind="backward", partials=partials)
+        self._call(function, batch, arrays, serial, kind="backward", partials=partials)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
 
     def backward_sums(
@@ -343,9 +343,8 @@ class Plan:
     ):  # fmt: skip
         """bnorm_backward_sums; returns partials: of one batch, to be merged with others'. Arguments as of backward."""
         tensors, batch = self._tensors([], x=x, dy=dy, y=y, residual=residual)
-        arrays = tensors | self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
-        arrays |= self._running(running_mean, running_var) | self._counted(batch, weights, lengths)
-        arrays |= self._renorm(renorm_r, renorm_d) | self._mask(mask)
+        arrays = tensors | self._given(scale, shift, mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
+        arrays |= self._counted(batch, weights, lengths) | self._mask(mask)
         partials = np.empty(self._partials_shape)
         self._call("backward_sums", batch, arrays, serial, kind="backward", partials=partials)
         return partials
@@ -359,8 +358,7 @@ class Plan:
         renorm_d=None,
     ):  # fmt: skip
         """bnorm_prepare; returns the coefficients for normalize."""
-        arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
-        arrays |= self._running(running_mean, running_var) | self._renorm(renorm_r, renorm_d)
+        arrays = self._given(scale, shift, mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
         coefficients = np.zeros(self._coefficients_shape, np.float64)
         args = self._arguments("prepare", arrays)
         self.library.check(self.library.c.bnorm_prepare(self._plan, args, self.library.pointer(coefficients)))
@@ -392,8 +390,7 @@ class Plan:
         made = folded.weight.strides
         if any(size > 1 and wanted != other for size, wanted, other in zip(weight.shape, weight.strides, made)):
             raise ValueError(f"weight has strides {weight.strides}: must be positive, and without gaps")
-        arrays = self._params(scale=scale, shift=shift) | self._saved(mean, inv_std)
-        arrays |= self._running(running_mean, running_var)
+        arrays = self._given(scale, shift, mean, inv_std, running_mean, running_var)
         arrays |= self._vectors({"bias": bias}, bias_type, (weight.shape[output],), False)
         arrays |= {"weight": weight, "folded_weight": folded.weight, "folded_bias": folded.bias}
         digits_lost = self.library.ffi.new("double *")
@@ -436,6 +433,11 @@ class Plan:
             raise ValueError(f"average_factor = {average_factor}: must be from 0 to 1, or None for the plan's")
         factor = self.average_factor if average_factor is None else average_factor
         return {"average_factor": factor, "renorm_r_max": renorm_limits[0], "renorm_d_max": renorm_limits[1]}
+
+    def _given(self, scale, shift, mean, inv_std, running_mean, running_var, renorm_r=None, renorm_d=None):
+        """Parameters and statistics that a call reads."""
+        statistics = self._saved(mean, inv_std) | self._running(running_mean, running_var)
+        return self._params(scale=scale, shift=shift) | statistics | self._renorm(renorm_r, renorm_d)
 
     def _statistics(self, mean, inv_std, running_mean, running_var, renorm_r, renorm_d):
         """What training writes; mean and inv_std are made where they were not given."""
