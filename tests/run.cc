@@ -89,8 +89,7 @@ class Call {
     bnorm_prepare_args b = BNORM_PREPARE_ARGS_INIT;
     b.mean = data(mean_);
     b.inv_std = data(inv_std_);
-    b.renorm_r = data(renorm_r_);
-    b.renorm_d = data(renorm_d_);
+    give_renorm(b);
     prepare(b, coefficients);
     const bnorm_status status = out.status;
     normalize(out, coefficients);
@@ -242,12 +241,7 @@ class Call {
       make_array(mean_, k_.stats, p_.inputs().mean);
       make_array(inv_std_, k_.stats, p_.inputs().inv_std);
     }
-    if (k_.renorm) {
-      make_array(renorm_r_, k_.stats, p_.inputs().renorm_r);
-      make_array(renorm_d_, k_.stats, p_.inputs().renorm_d);
-    }
-    a.renorm_r = data(renorm_r_);
-    a.renorm_d = data(renorm_d_);
+    make_renorm(a);
     fill_common(a);
     fill_weights(a);
     a.y = data(y_);
@@ -269,12 +263,7 @@ class Call {
     bnorm_prepare_args a = BNORM_PREPARE_ARGS_INIT;
     (k_.frozen ? a.running_mean : a.mean) = data(k_.frozen ? running_mean_ : mean_);
     (k_.frozen ? a.running_var : a.inv_std) = data(k_.frozen ? running_var_ : inv_std_);
-    if (k_.renorm) {
-      make_array(renorm_r_, k_.stats, p_.inputs().renorm_r);
-      make_array(renorm_d_, k_.stats, p_.inputs().renorm_d);
-    }
-    a.renorm_r = data(renorm_r_);
-    a.renorm_d = data(renorm_d_);
+    make_renorm(a);
     if (k_.residual) make_input(residual_, output(), p_.desc().residual, p_.inputs().residual);
     prepare(a, coefficients);
     Outputs forward;
@@ -340,9 +329,22 @@ class Call {
     a.inv_std = data(inv_std_);
     a.running_mean = data(running_mean_);
     a.running_var = data(running_var_);
+    give_renorm(a);
+    if (k_.renorm) a.renorm_r_max = 1.25, a.renorm_d_max = 0.5;
+  }
+  template <class Args>
+  void give_renorm(Args& a) {
     a.renorm_r = data(renorm_r_);
     a.renorm_d = data(renorm_d_);
-    if (k_.renorm) a.renorm_r_max = 1.25, a.renorm_d_max = 0.5;
+  }
+  /// As the forward call saved them.
+  template <class Args>
+  void make_renorm(Args& a) {
+    if (k_.renorm) {
+      make_array(renorm_r_, k_.stats, p_.inputs().renorm_r);
+      make_array(renorm_d_, k_.stats, p_.inputs().renorm_d);
+    }
+    give_renorm(a);
   }
   void read_statistics(Outputs& out) {
     if (mean_) out.mean = mean_->values(), out.inv_std = inv_std_->values();

@@ -263,9 +263,10 @@ TEST_CASE("activations: a derivative by a rounded y is off by the slope of the d
 }
 
 TEST_CASE("activations: backward refuses to guess what it needs behind a residual") {
-  for (bnorm_activation a = BNORM_RELU; a < kActivations; ++a) {
+  const auto check = [](bnorm_activation a, bool from_residual) {
     bnorm_desc d = activation_desc(a, BNORM_F32, 4);
     d.residual_added = 1;
+    d.from_residual = from_residual;
     const PlanPointer plan = make_plan(d);
     const float x[4] = {1, 2, 3, 4}, dy[4] = {1, 1, 1, 1}, y[4] = {}, residual[4] = {};
     float dx[4] = {9, 9, 9, 9};
@@ -276,7 +277,7 @@ TEST_CASE("activations: backward refuses to guess what it needs behind a residua
     args.dx = dx;
     args.mean = &mean;
     args.inv_std = &inv_std;
-    const bool y_tells = activation(d).y_tells;
+    const bool y_tells = activation(d).y_tells && !from_residual;
     (y_tells ? args.residual : args.y) = y_tells ? residual : y;
     CHECK(bnorm_backward(plan.get(), &args) == BNORM_INVALID_ARGUMENT);
     CHECK(std::string(bnorm_last_error()).find(y_tells ? "y = NULL" : "residual = NULL") != std::string::npos);
@@ -284,7 +285,9 @@ TEST_CASE("activations: backward refuses to guess what it needs behind a residua
     args.y = y;
     args.residual = residual;
     CHECK(bnorm_backward(plan.get(), &args) == BNORM_OK);
-  }
+  };
+  for (bnorm_activation a = BNORM_RELU; a < kActivations; ++a)
+    for (const bool from_residual : {false, true}) check(a, from_residual);
 }
 
 }  // namespace bnorm_tests::test_activations

@@ -278,81 +278,58 @@ TEST_CASE("weights: none above 0") {
   }
 }
 
+namespace {
+
+/// The second group of a problem of two that share parameters.
+Problem second_group(const Problem& both) {
+  Case c = both.config();
+  c.shape.g = 1;
+  Problem r(c);
+  r.inputs() = both.inputs();
+  Inputs& in = r.inputs();
+  const auto drop_first = [](auto& v) { v.erase(v.begin(), v.begin() + std::ssize(v) / 2); };
+  for (auto* values : {&in.x, &in.residual, &in.dy, &in.y, &in.mean, &in.inv_std, &in.weights}) drop_first(*values);
+  drop_first(in.lengths);
+  return r;
+}
+
+}  // namespace
+
 TEST_CASE("weights: a group that counts nothing gives its shift and residual through the activation") {
-  constexpr int64_t batch = 3, channels = 5, spatial = 4, sample = channels * spatial, group = batch * sample;
-  Random random(12);
-  const std::vector<float> x = normals<float>(random, 2 * group), residual = normals<float>(random, 2 * group),
-                           dy = normals<float>(random, 2 * group), scale = normals<float>(random, channels, 1),
-                           shift = normals<float>(random, channels);
-  const int64_t lengths[2 * batch] = {0, 0, 0, 4, 1, 2};
-  bnorm_desc d = BNORM_DESC_INIT;
-  d.groups = 2;
-  d.batch = batch;
-  d.channels = channels;
-  d.spatial = spatial;
-  d.weighting = BNORM_FREQUENCY_WEIGHTS;
-  d.running_mode = BNORM_RUNNING_SEQUENTIAL;
-  d.activation = BNORM_RELU;
-  d.residual_added = 1;
   for (const std::string& isa : isas())
-    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
-      INFO(isa, layout == BNORM_PLANAR ? " planar" : " channels-last");
+    for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast}) {
+      INFO(isa, layout == Layout::kPlanar ? " planar" : " channels-last");
       const IsaScope scope(isa);
-      struct Results {
-        std::vector<float> y = std::vector<float>(2 * group), dx = y, dresidual = y;
-        std::vector<float> running_mean = std::vector<float>(channels, 1), running_var = running_mean,
-                           dscale = running_mean, dshift = running_mean;
-        std::vector<double> mean = std::vector<double>(2 * channels), inv_std = mean;
-      };
-      // The groups from `first` on.
-      const auto run = [&](int64_t first) {
-        Results r;
-        d.groups = 2 - first;
-        REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
-        const PlanPointer plan = make_plan(d);
-        const auto tensor = first * group, statistics = first * channels;
-        bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
-        t.x = x.data() + tensor;
-        t.residual = residual.data() + tensor;
-        t.y = r.y.data() + tensor;
-        t.scale = scale.data();
-        t.shift = shift.data();
-        t.mean = r.mean.data() + statistics;
-        t.inv_std = r.inv_std.data() + statistics;
-        t.running_mean = r.running_mean.data();
-        t.running_var = r.running_var.data();
-        t.lengths = lengths + first * batch;
-        REQUIRE(bnorm_train(plan.get(), &t) == BNORM_OK);
-        bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
-        b.x = t.x;
-        b.y = t.y;
-        b.dy = dy.data() + tensor;
-        b.scale = scale.data();
-        b.mean = t.mean;
-        b.inv_std = t.inv_std;
-        b.dx = r.dx.data() + tensor;
-        b.dresidual = r.dresidual.data() + tensor;
-        b.dscale = r.dscale.data();
-        b.dshift = r.dshift.data();
-        b.lengths = t.lengths;
-        REQUIRE(bnorm_backward(plan.get(), &b) == BNORM_OK);
-        return r;
-      };
-      const Results both = run(0), second = run(1);
-      CHECK(both.running_mean == second.running_mean);
-      CHECK(both.running_var == second.running_var);
-      CHECK(both.dscale == second.dscale);
-      CHECK(both.dshift == second.dshift);
-      for (size_t i = 0; i < static_cast<size_t>(group); ++i) {
-        const size_t in_sample = i % sample, c = layout == BNORM_PLANAR ? in_sample / spatial : in_sample % channels;
-        const float z = shift[c] + residual[i];
-        CHECK(both.y[i] == (z < 0 ? 0 : z));
-        CHECK(both.dx[i] == 0);
-        CHECK(both.dresidual[i] == (z > 0 ? dy[i] : 0));
-        CHECK(both.y[group + i] == second.y[group + i]);
-        CHECK(both.dx[group + i] == second.dx[group + i]);
+      Case c = case_of({2, 3, 5, 4}, BNORM_F32, layout, Weights::kLengths, 12);
+      c.mode = BNORM_RUNNING_SEQUENTIAL;
+      c.activation = BNORM_RELU;
+      c.residual = true;
+      Problem both(c);
+      Inputs& in = both.inputs();
+      const size_t group = in.x.size() / 2;
+      const auto z = [&](size_t i) { return rounded(BNORM_F32, in.shift[i / 4 % 5] + in.residual[i]); };
+      std::fill_n(in.lengths.begin(), 3, 0);
+      std::fill_n(in.weights.begin(), 12, 0);
+      std::fill_n(in.mean.begin(), 5, 0);
+      std::fill_n(in.inv_std.begin(), 5, 0);
+      for (size_t i = 0; i < group; ++i) in.y[i] = std::max(z(i), 0.0);
+      const Problem second = second_group(both);
+      const Outputs trained = both.run(Operation::kTrain, BNORM_SERIAL);
+      const Outputs trained_second = second.run(Operation::kTrain, BNORM_SERIAL);
+      const Outputs gradients = both.run(Operation::kBackward, BNORM_SERIAL);
+      const Outputs gradients_second = second.run(Operation::kBackward, BNORM_SERIAL);
+      CHECK(trained.running_mean == trained_second.running_mean);
+      CHECK(trained.running_var == trained_second.running_var);
+      CHECK(gradients.dscale == gradients_second.dscale);
+      CHECK(gradients.dshift == gradients_second.dshift);
+      for (size_t i = 0; i < group; ++i) {
+        CHECK(trained.y[i] == std::max(z(i), 0.0));
+        CHECK(gradients.dx[i] == 0);
+        CHECK(gradients.dresidual[i] == (z(i) > 0 ? in.dy[i] : 0));
+        CHECK(trained.y[group + i] == trained_second.y[i]);
+        CHECK(gradients.dx[group + i] == gradients_second.dx[i]);
       }
-      for (size_t c = 0; c < channels; ++c) CHECK((both.mean[c] == 0 && both.inv_std[c] == 0));
+      for (size_t k = 0; k < 5; ++k) CHECK((trained.mean[k] == 0 && trained.inv_std[k] == 0));
     }
 }
 
