@@ -180,6 +180,7 @@ struct Tile {
   const double* inv_std;
   const double* count;  // with weights: their sum by block
   int64_t l1_bytes;     // maps: first-level data cache
+  int64_t l2_bytes;     // reductions of columns: second-level cache
   bool in_l2;           // all data
   bool in_memory;       // more data than caches keep: fetched further ahead, the first output stored around them
   bool from_memory;     // maps: as a rule no pass before left in L2 what is read, so it is fetched ahead

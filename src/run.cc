@@ -89,7 +89,8 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
   if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
   coefficients_at(p.g, 0, t.coefficient);
   t.l1_bytes = plan.l1_bytes;
-  t.in_l2 = bytes <= 2 * plan.tile_bytes;
+  t.l2_bytes = 2 * plan.tile_bytes;
+  t.in_l2 = bytes <= t.l2_bytes;
   t.in_memory = bytes >= kStreamedBytes;
   t.from_memory = false;
   t.mean = t.inv_std = t.count = t.first = t.second = nullptr;

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Callers with threads of their own: shared plans, nested parallelism, fork, and the floating-point environment.
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
+#include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 #if defined(__x86_64__)
@@ -18,6 +21,7 @@
 #endif
 
 #include "executors.hh"
+#include "isas.hh"
 #include "plan.hh"
 #include "problem.hh"
 
@@ -64,7 +68,72 @@ struct Rounding {
   int before;
 };
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/// Bytes of its stack that a thread has written to the end of `body`.
+template <class Body>
+size_t stack_of(Body body) {
+  constexpr size_t kSize = size_t{1} << 20, kPage = 4096;
+  constexpr unsigned char kUntouched = 0xa5;
+  const std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(kPage, kSize), &std::free);
+  auto* const bytes = static_cast<unsigned char*>(memory.get());
+  std::memset(bytes, kUntouched, kSize);
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstack(&attributes, bytes, kSize) == 0);
+  pthread_t thread = {};
+  const auto run = [](void* p) -> void* { return (*static_cast<Body*>(p))(), nullptr; };
+  REQUIRE(pthread_create(&thread, &attributes, run, &body) == 0);
+  REQUIRE(pthread_join(thread, nullptr) == 0);
+  pthread_attr_destroy(&attributes);
+  size_t untouched = 0;
+  while (untouched < kSize && bytes[untouched] == kUntouched) ++untouched;
+  return kSize - untouched;
+}
+#endif
+
 }  // namespace
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("threads: calls take less than 256 KB of stack") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.batch = 3;
+  d.channels = 2100;
+  d.spatial = 20;
+  d.data_type = d.param_type = d.stats_type = BNORM_F64;
+  const auto channels = static_cast<size_t>(d.channels), elements = 60 * channels;
+  const std::vector<double> x(elements, 1.5), dy(elements, 0.5);
+  for (const std::string& isa : isas())
+    for (const bnorm_layout layout : {BNORM_PLANAR, BNORM_CHANNELS_LAST}) {
+      CAPTURE(isa);
+      CAPTURE(layout);
+      const IsaScope scope(isa);
+      REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
+      const PlanPointer plan = make_plan(d);
+      std::vector<double> y(elements), dx(elements), mean(channels), inv_std(channels);
+      bnorm_train_args train = BNORM_TRAIN_ARGS_INIT;
+      train.x = x.data();
+      train.y = y.data();
+      train.mean = mean.data();
+      train.inv_std = inv_std.data();
+      train.executor = BNORM_SERIAL;
+      bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
+      backward.x = x.data();
+      backward.dy = dy.data();
+      backward.mean = mean.data();
+      backward.inv_std = inv_std.data();
+      backward.dx = dx.data();
+      backward.executor = BNORM_SERIAL;
+      bnorm_status trained = BNORM_UNSUPPORTED, gradients = BNORM_UNSUPPORTED;
+      const size_t bytes = stack_of([&] {
+        trained = bnorm_train(plan.get(), &train);
+        gradients = bnorm_backward(plan.get(), &backward);
+      });
+      CHECK(trained == BNORM_OK);
+      CHECK(gradients == BNORM_OK);
+      CHECK(bytes < 256 * 1024);
+    }
+}
+#endif
 
 TEST_CASE("threads: many threads share one plan") {
   const SharedPlan shared;

@@ -47,7 +47,8 @@
  *   - Same bits: for given inputs the outputs are the same to the last bit for any executor, thread count, ISA,
  *     strides, alignment, and whether done in one call or in such parts as bnorm_moments_merge names (round to nearest,
  *     no flush to zero; sign and payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
- *   - Threads: a plan is immutable and may be used by any number of threads at once.
+ *   - Threads: a plan is immutable and may be used by any number of threads at once. Calls take less than 256 KB of the
+ *     stack of each thread that runs them.
  *   - Everything here exists since version 1.0.
  */
 #ifndef BNORM_BNORM_H
