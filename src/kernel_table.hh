@@ -102,14 +102,14 @@ struct View {
 enum Family {
   kRows,           // stride_s = 1 and S > 8: lanes are positions of one channel
   kColumns,        // stride_c = 1: lanes are channels
-  kColumnsNarrow,  // channels-last without gaps, few channels: lanes are (position, channel)
+  kColumnsNarrow,  // channels-last without gaps, up to kNarrowChannels: lanes are (position, channel)
   kColumnsPlanar,  // planar without gaps, 2 <= S <= 8: lanes are (channel, position)
   kScattered,      // any strides: strips are packed one element at a time
   kFamilies
 };
 
-// The most channels that kColumnsNarrow takes: 8 positions of them fit a tile of 256 lanes.
-constexpr int64_t kNarrowChannels = 31;
+// The most channels that kColumnsNarrow takes: 8 positions of them fit a tile of 1,024 lanes.
+constexpr int64_t kNarrowChannels = 127;
 
 /// Coefficient arrays of one group in the arithmetic type, indexed by channel.
 enum Coefficient { kCenter, kGain, kOffset, kSlope, kBias, kCoefficients };

@@ -57,8 +57,9 @@ std::vector<Case> large_cases() {
 
 /// One case for each kernel family and type, small; of 50 x 33 positions the third block begins with a strip of one.
 std::vector<Case> small_cases() {
-  const Shape shapes[] = {{2, 5, 3, 19},   {1, 70, 5, 4},  {1, 33, 20, 1},  {2, 9, 17, 7},
-                          {1, 3, 2, 1500}, {1, 20, 27, 9}, {1, 50, 34, 33}, {2, 6, 200, 2}};
+  const Shape shapes[] = {{2, 5, 3, 19},   {1, 70, 5, 4},   {1, 33, 20, 1},  {2, 9, 17, 7},
+                          {1, 3, 2, 1500}, {1, 20, 27, 9},  {1, 50, 34, 33}, {1, 131, 101, 1},
+                          {1, 45, 63, 3},  {1, 17, 127, 9}, {1, 64, 33, 2},  {2, 6, 700, 2}};
   std::vector<Case> r;
   for (const Shape& shape : shapes)
     for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16})
@@ -374,7 +375,7 @@ TEST_CASE("bits: any alignment") {
 TEST_CASE("bits: any strides") {
   std::vector<Case> cases = small_cases();
   const Shape shapes[] = {{1, 5, 2050, 1}, {1, 1030, 3, 1}, {1, 6, 1500, 4},  {1, 65, 16, 16},
-                          {1, 1, 4100, 9}, {2, 130, 40, 8}, {1, 12, 15, 196}, {1, 3, 2050, 7}};
+                          {1, 1, 4100, 9}, {2, 70, 140, 8}, {1, 12, 15, 196}, {1, 3, 2050, 7}};
   for (size_t i = 0; i < 8; ++i) {  // with each type, without and with a residual
     cases.push_back(cases[i]);
     cases.back().shape = shapes[i];

@@ -77,7 +77,7 @@ TEST_CASE("memory: the grid against unmapped pages") {
 }
 
 TEST_CASE("memory: block borders against unmapped pages") {
-  for (const int64_t channels : {1, 3, 16, 17})
+  for (const int64_t channels : {1, 3, 16, 17, 63, 101})
     for (const int64_t batch : {1023, 1024, 1025, 2049})
       for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
         for (size_t turn = 0; turn < 5; ++turn) {

@@ -48,7 +48,7 @@
  *     strides, alignment, and whether done in one call or in such parts as bnorm_moments_merge names (round to nearest,
  *     no flush to zero; sign and payload of NaN excepted). docs/numerics.md fixes them under BNORM_NUMERICS_VERSION.
  *   - Threads: a plan is immutable and may be used by any number of threads at once. Calls take less than 256 KB of the
- *     stack of each thread that runs them.
+ *     stack of each thread that runs them (some C libraries give threads less by default).
  *   - Everything here exists since version 1.0.
  */
 #ifndef BNORM_BNORM_H

@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Columns: a memory row holds many lanes, each with statistics of its own; rows are added lane by lane.
 //   kColumns        lane = channel                      row = position
-//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, few channels)
+//   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, up to 127 channels)
 //   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8)
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
 #pragma once
 
-// Lanes of kColumns reduced at once, so that rows are read in long runs. Their sums, 8 classes x 2 in f64, are up to
-// 128 KB of stack; each is loaded and stored once a quad. With 256 lanes moments and gradient sums of 1x1024x784
-// take 1.25 and 1.12 of the time, of 8x512x49 1.1 and 1.13, and without fetching those of 32x512x784 1.9 and 1.6; of
-// 4x2048 0.93 and 0.96 (AVX2, L2 of 512 KB).
+// Lanes worked on at once, so that rows are read in long runs; maps of kColumns take all. Sums, 8 classes x 2 in f64,
+// are up to 128 KB of stack; each is loaded and stored once a quad. With 256 lanes moments and gradient sums of
+// 1x1024x784 channels-last take 1.25 and 1.12 of the time, of 8x512x49 1.1 and 1.13, of 32x512x784 1.9 and 1.6, of
+// 4x2048 0.93 and 0.96; planar 512x512x4 trains in 1.24, backward in 1.19, 8x2048x4 in 1.13 and 1.08 (AVX2, L2 of 512
+// KB).
 constexpr int64_t kTileLanes = 1024;
-// The longest pattern of lanes that coefficients are spread to: 16 positions of narrow channels.
-constexpr int64_t kPatternLanes = 16 * kNarrowChannels + 16;
-// Lanes of kColumnsPlanar worked on at once.
-constexpr int64_t kPlanarLanes = 256;
-static_assert(kTileLanes >= kPatternLanes && kPatternLanes >= kPlanarLanes);
+static_assert(kTileLanes >= kOctet * kNarrowChannels);
 
 /// How lanes, channels and positions map onto each other in one family.
 struct LaneMap {
@@ -41,7 +38,7 @@ struct LaneMap {
     return family == kColumnsPlanar ? planar_channels() : kTileLanes;
   }
   // In whole groups of 16 lanes, as a mask has them.
-  int64_t planar_channels() const { return kPlanarLanes / order.spatial / kStrip * kStrip; }
+  int64_t planar_channels() const { return kTileLanes / order.spatial / kStrip * kStrip; }
   int64_t tile_lanes(int64_t tile_channels) const {
     if (family == kColumnsNarrow) return octet_positions() * channels;
     return family == kColumnsPlanar ? tile_channels * order.spatial : tile_channels;
@@ -73,8 +70,8 @@ static inline int64_t copy_by(int64_t step, const V* from, V* to, int64_t lanes)
   return l;
 }
 
-/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more. Not of kColumns, where they
-/// lie so already.
+/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more. Of one position in
+/// channels-last they lie so already.
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   int64_t l = map.channels;
@@ -96,7 +93,7 @@ BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t l
 template <class Op>
 struct LaneArrays {
   using A = typename Op::A;
-  alignas(64) A value[kCoefficients][kPatternLanes];
+  alignas(64) A value[kCoefficients][kTileLanes + kStrip];  // and what spread() writes behind
   CoefficientArrays<A> arrays;
 
   LaneArrays(const Tile& t, const LaneMap& map, int64_t c, int64_t lanes) : arrays(arrays_of<Op>(t, c)) {

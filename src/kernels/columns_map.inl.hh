@@ -10,6 +10,9 @@
 // KB). Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
+// Lanes of adjoining positions that are mapped as one row (row_positions).
+constexpr int64_t kPositionsLanes = 512;
+static_assert(kPositionsLanes <= kTileLanes);
 
 /// Elements from a row to the next in every tensor.
 template <class Op>
@@ -161,17 +164,16 @@ BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
 }
 
 /// Positions that make a row of a map: in channels-last several where rows adjoin and are streamed.
-// Fewer ends of rows, and fewer lines in which they meet: inference, training and backward of 50x100x784 take 0.69,
-// 0.78 and 0.90 of the time, of 50x200x784 0.76, 0.88 and 0.90, of 32x64x3136 about 0.95 (1 thread, AVX-512). In cache
-// training of 8x100x784 would take 1.05; 16-bit rows are mapped side by side.
+// Fewer ends of rows, and fewer lines in which they meet: inference, training and backward of 50x200x784 take 0.76,
+// 0.88 and 0.90 of the time, of 32x64x3136 about 0.95 (1 thread, AVX-512). 16-bit rows are mapped side by side.
 template <class Op>
 static inline int64_t row_positions(const Tile& t, const LaneMap& map) {
-  if (map.family == kColumnsNarrow) return kStrip;
+  if (map.family == kColumnsNarrow) return kStrip * t.channels <= kTileLanes ? kStrip : kOctet;
   if (map.family == kColumnsPlanar) return t.order.spatial;
   if constexpr (Op::shares_lines && !Op::has_halves)
-    if (t.in_memory && t.c1 - t.c0 == t.channels && 2 * t.channels < kPatternLanes &&
+    if (t.in_memory && t.c1 - t.c0 == t.channels && 2 * t.channels < kPositionsLanes &&
         rows_adjoin(t, Op::reads, Op::read_count) && rows_adjoin(t, Op::writes, Op::write_count))
-      return kPatternLanes / t.channels;
+      return kPositionsLanes / t.channels;
   return 1;
 }
 

@@ -31,7 +31,7 @@ struct LanePivots {
     return (Lanes<double>::less_equal(p, zero) & Lanes<double>::less_equal(zero, p)) != 0xffff;
   }
 
-  alignas(64) double room_[kPatternLanes + kOctet];
+  alignas(64) double room_[kTileLanes + kOctet];
 };
 
 /// The running sums of a tile: of class k and lane l at [k * stride + l].
@@ -58,15 +58,11 @@ struct LaneSums {
 class QuadAhead {
  public:
   bool any() const { return count_ > 0; }
-  /// Takes a tensor that has `lanes` of a row, as of the second quad of a block that begins with a strip.
-  __attribute__((noinline)) void add(const View& v, const LaneMap& map, int64_t octet_offset, int64_t channel,
-                                     int64_t strip, int64_t lanes) {
-    const auto [n, s] = strip_position(map.order, strip);
-    const int64_t bytes = bytes_of(v.type), quad_bytes = 2 * kQuadStrips * octet_offset * bytes;
-    const int64_t length = lanes * bytes, step = octet_offset / map.classes() * bytes;
-    const char* const first = static_cast<const char*>(v.data) + (n * v.n + channel * v.c + s * v.s) * bytes;
-    rows_[count_++] = {first + quad_bytes, step == length ? kEndless : length, step, length / ((lanes + 15) / 16)};
-    quad_bytes_ += quad_bytes;
+  /// Takes a tensor that has `lanes` of a row.
+  __attribute__((noinline)) void add(const View& v, const LaneMap& map, int64_t octet_offset, int64_t lanes) {
+    const int64_t bytes = bytes_of(v.type), length = lanes * bytes, step = octet_offset / map.classes() * bytes;
+    tensors_[count_++] = {&v, step == length ? kEndless : length, step, length};
+    quad_bytes_ += 2 * kQuadStrips * octet_offset * bytes;
   }
   /// Leaves long rows to the hardware, which fetches enough of them by itself: what both fetch leaves L2 too early.
   /// Fetched, moments and gradient sums of 64x256x784 take 1.1 and 1.18 of the time with L2 of 512 KB; with 1 MB and
@@ -74,10 +70,20 @@ class QuadAhead {
   void choose(int64_t l2_bytes) {
     if (quad_bytes_ >= l2_bytes / 8) count_ = 0;
   }
-  /// Fetches as much of each tensor as 16 lanes of some rows are.
-  __attribute__((noinline)) void fetch_lanes_of(int64_t rows) {
-    for (Rows* r = rows_; r != rows_ + count_; ++r)
-      for (r->due += rows * r->lanes_bytes; r->due > 0; r->due -= kLineBytes) {
+  /// To the quad that begins with a strip and will be added while `groups` groups of lanes are.
+  __attribute__((noinline)) void go_to(const Order& o, int64_t channel, int64_t strip, int64_t groups) {
+    const auto [n, s] = strip_position(o, strip);
+    for (Rows* r = tensors_; r != tensors_ + count_; ++r) {
+      const View& v = *r->view;
+      r->row = static_cast<const char*>(v.data) + (n * v.n + channel * v.c + s * v.s) * bytes_of(v.type);
+      r->group_bytes = r->lanes_bytes / groups;
+      r->next = r->due = 0;
+    }
+  }
+  /// Fetches a group's share of some rows.
+  __attribute__((noinline)) void fetch_group(int64_t rows) {
+    for (Rows* r = tensors_; r != tensors_ + count_; ++r)
+      for (r->due += rows * r->group_bytes; r->due > 0; r->due -= kLineBytes) {
         fetch(r->row + r->next, true);
         r->next += kLineBytes;
         if (r->next < r->length) continue;
@@ -90,14 +96,15 @@ class QuadAhead {
   static constexpr int64_t kEndless = int64_t{1} << 60;  // rows without gaps are one
 
   struct Rows {
-    const char* row;
-    int64_t length;       // bytes to fetch
-    int64_t step;         // bytes to the next row, between rows with other gaps on average
-    int64_t lanes_bytes;  // of 16 lanes
-    int64_t next = 0;     // byte of the row
-    int64_t due = 0;      // bytes
+    const View* view;
+    int64_t length;       // bytes of a row that are fetched
+    int64_t step;         // bytes to the next row; between rows with different gaps on average
+    int64_t lanes_bytes;  // of all lanes of a row
+    const char* row = nullptr;
+    int64_t group_bytes = 0;
+    int64_t next = 0, due = 0;  // byte of the row, and bytes
   };
-  Rows rows_[kMask];
+  Rows tensors_[kMostOperands];
   int count_ = 0;
   int64_t quad_bytes_ = 0;
 };
@@ -148,14 +155,12 @@ struct QuadRows {
   int64_t rest_lanes;  // of that octet's row
   QuadAhead ahead;
 
-  QuadRows(const Tile& t, const LaneMap& m, int64_t first_channel, int64_t tile_lanes, int64_t first_strip,
-           const typename Op::Form& form)
+  QuadRows(const Tile& t, const LaneMap& m, int64_t first_channel, int64_t tile_lanes, const typename Op::Form& form)
       : tile(t), map(m), channel(first_channel), lanes(tile_lanes) {
     for (int r = 0; r < reads; ++r) {
       view[r] = &t.tensor[Op::reads[r]];
       octet_offset[r] = find_offsets(map, *view[r], class_offset[r]);
-      if (t.in_memory && Op::is_read(r, form) && !is_of_row<Op>(r))
-        ahead.add(*view[r], map, octet_offset[r], channel, first_strip, lanes);
+      if (t.in_memory && Op::is_read(r, form) && !is_of_row<Op>(r)) ahead.add(*view[r], map, octet_offset[r], lanes);
     }
     ahead.choose(t.l2_bytes);
     if constexpr (Op::has_mask) {
@@ -229,11 +234,11 @@ struct ClassSums {
   }
 };
 
-/// Adds the rows of a class to the sums of 16 lanes from l on. Unless `full`, rows may lack some of the lanes: those
-/// count 0, as do their pivots.
+/// Adds the first `rows` rows of a class to the sums of 16 lanes from l on. Unless `full`, rows may lack some of the
+/// lanes: those count 0, as do their pivots.
 template <class Op, bool centered, bool full>
-static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, const LaneContext<Op>& context,
-                                          const ClassSums& to) {
+static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t rows, int64_t l,
+                                          const LaneContext<Op>& context, const ClassSums& to) {
   constexpr bool exact = Op::template exact<centered>;
   const auto coefficients = load_coefficients<Op>(context.arrays, l, full ? 16 : at.lanes - l);
   const auto pivots = Lanes<double>::load(context.pivot + l);
@@ -253,10 +258,10 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
   constexpr int first = full && Op::style > kPiecewise ? 1 : 0;
   auto sums = Sums<Lanes<double>>::zero();
   if constexpr (first == 1) sums = Sums<Lanes<double>>::of(terms(0));
-  if (Op::unrolled && full && at.rows == 2 * kQuadStrips)
+  if (Op::unrolled && full && rows == 2 * kQuadStrips)
     each<first, 2 * kQuadStrips>([&](auto octet) BNORM_IN_LOOP { sums.template grow<exact>(terms(octet)); });
   else
-    for (int64_t octet = first; octet < at.rows; ++octet) sums.template grow<exact>(terms(octet));
+    for (int64_t octet = first; octet < rows; ++octet) sums.template grow<exact>(terms(octet));
   sums.add(to.before(l));
   sums.first.store(to.first + l);
   sums.second.store(to.second + l);
@@ -266,14 +271,17 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t l, co
 template <class Op, bool centered>
 static inline BNORM_IN_LOOP void add_class(const ClassRows<Op>& at, QuadAhead& ahead, const LaneContext<Op>& context,
                                            const LaneGroups& groups, const ClassSums& sums) {
-  const int64_t full = at.rows > at.octets ? at.rest_lanes : at.lanes;
+  // The row behind the octets may end before the others do: lanes that it lacks go without.
+  const int64_t with_rest = at.rows > at.octets && at.octets > 0 ? at.rest_lanes : at.lanes;
+  const int64_t last = at.rows > at.octets ? at.rest_lanes : at.lanes;
   for (int64_t i = 0; i < groups.count; ++i) {
     const int64_t l = groups.first[i];
-    if (ahead.any()) ahead.fetch_lanes_of(at.rows);
-    if (l + 16 <= full)
-      add_rows<Op, centered, true>(at, l, context, sums);
+    const bool rest = l < with_rest;
+    if (ahead.any()) ahead.fetch_group(at.rows);
+    if (l + 16 <= (rest ? last : at.lanes))
+      add_rows<Op, centered, true>(at, rest ? at.rows : at.octets, l, context, sums);
     else
-      add_rows<Op, centered, false>(at, l, context, sums);
+      add_rows<Op, centered, false>(at, rest ? at.rows : at.octets, l, context, sums);
   }
 }
 
@@ -317,12 +325,12 @@ static inline void fold_slots_of(const LaneMap& map, int64_t channels, const dou
   }
 }
 
-/// Adds up each channel's 8 slots along the tree; those from `slots` on are 0, in the sums up to a power of 2.
+/// Adds up the first `slots` of each channel's slots along the tree: 1, 2, 4 or 8; the others are 0.
 BNORM_SHARED void fold_slots(const LaneMap& map, int64_t channels, int64_t slots, int64_t stride, const double* sums,
                              double* result) {
   const double* slot[kOctet];
   for (int64_t i = 0; i < kOctet; ++i) slot[i] = sums + map.slot_at(i, stride);
-  // Sums of blocks are never -0, which 0 would change: what is missing is left out.
+  // Sums of blocks are never -0, which 0 would change: the others are left out.
   if (slots == 8) return fold_slots_of<8>(map, channels, slot, result);
   if (slots == 4) return fold_slots_of<4>(map, channels, slot, result);
   if (slots == 2) return fold_slots_of<2>(map, channels, slot, result);
@@ -337,6 +345,7 @@ static inline void add_block(QuadRows<Op>& quad, int64_t begin, int64_t end, con
   bool begins = true;
   for (int64_t strips; begin < end; begin += strips, begins = false) {
     strips = quad.go_to(begin, end);
+    if (quad.ahead.any()) quad.ahead.go_to(quad.map.order, quad.channel, begin + strips, groups.count);
     if (begins) sums.clear(groups, quad.classes(), classes);
     add_quad<Op, centered>(quad, context, groups, begins, sums);
   }
@@ -352,9 +361,9 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   const double count = values_in<Op>(t, b, positions);
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
-  QuadRows<Op> quad(t, map, c, lanes, begin, form);
+  QuadRows<Op> quad(t, map, c, lanes, form);
   const int64_t slots = map.classes_in(positions) * map.class_slots();
-  const int64_t folded = slots > 4 ? 8 : (slots > 2 ? 4 : slots);
+  const int64_t folded = slots > 4 ? 8 : (slots > 2 ? 4 : slots);  // with some that are 0
   const int64_t classes = (folded + map.class_slots() - 1) / map.class_slots();
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
