@@ -271,17 +271,17 @@ static inline BNORM_IN_LOOP void add_rows(const ClassRows<Op>& at, int64_t rows,
 template <class Op, bool centered>
 static inline BNORM_IN_LOOP void add_class(const ClassRows<Op>& at, QuadAhead& ahead, const LaneContext<Op>& context,
                                            const LaneGroups& groups, const ClassSums& sums) {
-  // The row behind the octets may end before the others do: lanes that it lacks go without.
-  const int64_t with_rest = at.rows > at.octets && at.octets > 0 ? at.rest_lanes : at.lanes;
+  // The row behind the octets may end before the others do. Lanes that it does not reach go without it.
   const int64_t last = at.rows > at.octets ? at.rest_lanes : at.lanes;
+  const int64_t reached = at.octets > 0 ? last : at.lanes;
   for (int64_t i = 0; i < groups.count; ++i) {
     const int64_t l = groups.first[i];
-    const bool rest = l < with_rest;
+    const int64_t rows = l < reached ? at.rows : at.octets;
     if (ahead.any()) ahead.fetch_group(at.rows);
-    if (l + 16 <= (rest ? last : at.lanes))
-      add_rows<Op, centered, true>(at, rest ? at.rows : at.octets, l, context, sums);
+    if (l + 16 <= (l < reached ? last : at.lanes))
+      add_rows<Op, centered, true>(at, rows, l, context, sums);
     else
-      add_rows<Op, centered, false>(at, rest ? at.rows : at.octets, l, context, sums);
+      add_rows<Op, centered, false>(at, rows, l, context, sums);
   }
 }
 
