@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -101,7 +102,9 @@ TEST_CASE("threads: calls take less than 256 KB of stack") {
   const auto channels = static_cast<size_t>(d.channels), elements = 60 * channels;
   const std::vector<double> x(elements, 1.5), dy(elements, 0.5);
   for (const std::string& isa : isas())
-    for (const auto& [layout, spatial] : {std::pair{BNORM_PLANAR, 20}, {BNORM_PLANAR, 4}, {BNORM_CHANNELS_LAST, 20}}) {
+    for (const auto& k : {std::pair{BNORM_PLANAR, 20}, {BNORM_PLANAR, 4}, {BNORM_CHANNELS_LAST, 20}}) {
+      const bnorm_layout layout = k.first;
+      const int spatial = k.second;
       INFO("isa ", isa, " layout ", static_cast<int>(layout), " spatial ", spatial);
       const IsaScope scope(isa);
       d.batch = 60 / spatial;
