@@ -27,11 +27,14 @@ struct LaneMap {
     if (family == kColumnsNarrow) return 1;
     return family == kColumnsPlanar ? order.octet_samples : octet_positions();
   }
-  /// Classes that have a row among the first positions of a block.
-  int64_t classes_in(int64_t positions) const {
+  /// A channel's slots that have a row among the first positions of a block, up to a power of 2.
+  int64_t slots_in(int64_t positions) const {
     const int64_t rows = family == kColumnsPlanar ? positions / order.spatial : positions;
-    return rows < classes() ? rows : classes();
+    const int64_t slots = (rows < classes() ? rows : classes()) * class_slots();
+    return slots > 4 ? 8 : (slots > 2 ? 4 : slots);
   }
+  /// Classes that hold some slots.
+  int64_t classes_of(int64_t slots) const { return (slots + class_slots() - 1) / class_slots(); }
   /// Channels in one tile of lanes, and its lanes.
   int64_t tile_channels() const {
     if (family == kColumnsNarrow) return channels;

@@ -163,7 +163,8 @@ BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
   return true;
 }
 
-/// Positions that make a row of a map: in channels-last several where rows adjoin and are streamed.
+/// Positions that make a row of a map: of narrow channels what a tile holds, in channels-last several where rows adjoin
+/// and are streamed.
 // Fewer ends of rows, and fewer lines in which they meet: inference, training and backward of 50x200x784 take 0.76,
 // 0.88 and 0.90 of the time, of 32x64x3136 about 0.95 (1 thread, AVX-512). 16-bit rows are mapped side by side.
 template <class Op>

@@ -54,14 +54,14 @@ struct LaneSums {
 /// Fetches the next quad while one is added, in the order of memory, which the hardware's prefetchers follow. In the
 /// order of the loop, 8 rows apart, moments and gradient sums of 256x16x3136 take 1.5 and 1.6 of the time, of
 /// 64x64x3136 1.09 and 1.4 (moments of 80 to 127 channels 0.85); with nothing fetched 2.0 and 1.9, 1.33 and 1.14 (AVX2,
-/// 1 thread).
+/// 1 thread). Its functions are neither templates nor inlined, as those of Ahead.
 class QuadAhead {
  public:
   bool any() const { return count_ > 0; }
   /// Takes a tensor that has `lanes` of a row.
   __attribute__((noinline)) void add(const View& v, const LaneMap& map, int64_t octet_offset, int64_t lanes) {
-    const int64_t bytes = bytes_of(v.type), length = lanes * bytes, step = octet_offset / map.classes() * bytes;
-    tensors_[count_++] = {&v, step == length ? kEndless : length, step, length};
+    const int64_t bytes = bytes_of(v.type);
+    tensors_[count_++] = {&v, lanes * bytes, octet_offset / map.classes() * bytes};
     quad_bytes_ += 2 * kQuadStrips * octet_offset * bytes;
   }
   /// Leaves long rows to the hardware, which fetches enough of them by itself: what both fetch leaves L2 too early.
@@ -76,7 +76,7 @@ class QuadAhead {
     for (Rows* r = tensors_; r != tensors_ + count_; ++r) {
       const View& v = *r->view;
       r->row = static_cast<const char*>(v.data) + (n * v.n + channel * v.c + s * v.s) * bytes_of(v.type);
-      r->group_bytes = r->lanes_bytes / groups;
+      r->group_bytes = r->length / groups;
       r->next = r->due = 0;
     }
   }
@@ -87,19 +87,16 @@ class QuadAhead {
         fetch(r->row + r->next, true);
         r->next += kLineBytes;
         if (r->next < r->length) continue;
-        r->next = 0;
+        r->next -= r->length;
         r->row += r->step;
       }
   }
 
  private:
-  static constexpr int64_t kEndless = int64_t{1} << 60;  // rows without gaps are one
-
   struct Rows {
     const View* view;
-    int64_t length;       // bytes of a row that are fetched
-    int64_t step;         // bytes to the next row; between rows with different gaps on average
-    int64_t lanes_bytes;  // of all lanes of a row
+    int64_t length;  // bytes of a row
+    int64_t step;    // bytes to the next; between rows with different gaps on average
     const char* row = nullptr;
     int64_t group_bytes = 0;
     int64_t next = 0, due = 0;  // byte of the row, and bytes
@@ -362,9 +359,7 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
   double* const first = t.first + b * t.channels + c;
   double* const second = t.second + b * t.channels + c;
   QuadRows<Op> quad(t, map, c, lanes, form);
-  const int64_t slots = map.classes_in(positions) * map.class_slots();
-  const int64_t folded = slots > 4 ? 8 : (slots > 2 ? 4 : slots);  // with some that are 0
-  const int64_t classes = (folded + map.class_slots() - 1) / map.class_slots();
+  const int64_t slots = map.slots_in(positions), classes = map.classes_of(slots);
   LaneSums sums;
   sums.stride = (lanes + 15) / 16 * 16;
   alignas(64) double pivot[kTileLanes];
@@ -376,8 +371,8 @@ static inline void reduce_tile(const Tile& t, const LaneMap& map, int64_t c, int
     if constexpr (!Op::always_centered)
       if (!again) add_block<Op, false>(quad, begin, end, context, pivots.raw, classes, sums);
     add_block<Op, true>(quad, begin, end, context, pivots.centered, classes, sums);
-    fold_slots(map, channels, folded, sums.stride, sums.first, first);
-    fold_slots(map, channels, folded, sums.stride, sums.second, second);
+    fold_slots(map, channels, slots, sums.stride, sums.first, first);
+    fold_slots(map, channels, slots, sums.stride, sums.second, second);
     Op::finish(t, c, count, pivot, first, second, channels);
     if (again) return;
     any = Op::second_pivots(count, first, second, channels, pivot);
