@@ -4,12 +4,8 @@
 #include <bnorm/bnorm.h>
 #include <doctest/doctest.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define BNORM_TESTS_SANITIZED 1
-#endif
-#endif
-#if !defined(BNORM_TESTS_SANITIZED) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include "sanitizers.hh"
+#if !BNORM_TESTS_SANITIZED
 
 #include <atomic>
 #include <cerrno>

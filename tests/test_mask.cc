@@ -23,7 +23,7 @@ struct Variant {
   int64_t groups, batch, channels, spatial;
   bool channels_last;
 };
-constexpr Variant kVariants[] = {{2, 3, 5, 20, false},    {1, 2, 17, 1040, false}, {1, 100, 200, 7, false},
+constexpr Variant kVariants[] = {{2, 3, 5, 20, false},    {1, 2, 17, 1040, false}, {1, 300, 150, 7, false},
                                  {2, 5, 3, 2, false},     {1, 700, 37, 9, true},   {2, 3, 5, 20, true},
                                  {1, 1300, 100, 1, true}, {1, 5, 64, 5003, false}};
 

@@ -7,10 +7,10 @@
 
 #include <atomic>
 #include <cfenv>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
-#include <utility>
 #include <vector>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -25,6 +25,7 @@
 #include "isas.hh"
 #include "plan.hh"
 #include "problem.hh"
+#include "sanitizers.hh"
 
 namespace bnorm_tests::test_threads {
 namespace {
@@ -69,7 +70,7 @@ struct Rounding {
   int before;
 };
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !BNORM_TESTS_SANITIZED
 /// Bytes of its stack that a thread has written to the end of `body`.
 template <class Body>
 size_t stack_of(Body body) {
@@ -94,46 +95,22 @@ size_t stack_of(Body body) {
 
 }  // namespace
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !BNORM_TESTS_SANITIZED
 TEST_CASE("threads: calls take less than 256 KB of stack") {
-  bnorm_desc d = BNORM_DESC_INIT;
-  d.channels = 2100;
-  d.data_type = d.param_type = d.stats_type = BNORM_F64;
-  const auto channels = static_cast<size_t>(d.channels), elements = 60 * channels;
-  const std::vector<double> x(elements, 1.5), dy(elements, 0.5);
-  for (const std::string& isa : isas())
-    for (const auto& k : {std::pair{BNORM_PLANAR, 20}, {BNORM_PLANAR, 4}, {BNORM_CHANNELS_LAST, 20}}) {
-      const bnorm_layout layout = k.first;
-      const int spatial = k.second;
-      INFO("isa ", isa, " layout ", static_cast<int>(layout), " spatial ", spatial);
-      const IsaScope scope(isa);
-      d.batch = 60 / spatial;
-      d.spatial = spatial;
-      REQUIRE(bnorm_desc_set_layout(&d, layout) == BNORM_OK);
-      const PlanPointer plan = make_plan(d);
-      std::vector<double> y(elements), dx(elements), mean(channels), inv_std(channels);
-      bnorm_train_args train = BNORM_TRAIN_ARGS_INIT;
-      train.x = x.data();
-      train.y = y.data();
-      train.mean = mean.data();
-      train.inv_std = inv_std.data();
-      train.executor = BNORM_SERIAL;
-      bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
-      backward.x = x.data();
-      backward.dy = dy.data();
-      backward.mean = mean.data();
-      backward.inv_std = inv_std.data();
-      backward.dx = dx.data();
-      backward.executor = BNORM_SERIAL;
-      bnorm_status trained = BNORM_UNSUPPORTED, gradients = BNORM_UNSUPPORTED;
-      const size_t bytes = stack_of([&] {
-        trained = bnorm_train(plan.get(), &train);
-        gradients = bnorm_backward(plan.get(), &backward);
-      });
-      CHECK(trained == BNORM_OK);
-      CHECK(gradients == BNORM_OK);
-      CHECK(bytes < 256 * 1024);
-    }
+  Case c;
+  c.data = c.param = c.stats = BNORM_F64;
+  for (const std::string& isa : isas()) {
+    const IsaScope scope(isa);
+    for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast})
+      for (const Shape& shape : {Shape{1, 3, 2100, 20}, Shape{1, 15, 2100, 4}}) {
+        c.layout = layout;
+        c.shape = shape;
+        const Problem problem(c);
+        INFO("isa ", isa, ' ', describe(c));
+        CHECK(stack_of([&] { problem.run(Operation::kTrain, BNORM_SERIAL); }) < 256 * 1024);
+        CHECK(stack_of([&] { problem.run(Operation::kBackward, BNORM_SERIAL); }) < 256 * 1024);
+      }
+  }
 }
 #endif
 
