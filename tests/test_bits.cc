@@ -374,7 +374,7 @@ TEST_CASE("bits: any alignment") {
 
 TEST_CASE("bits: any strides") {
   std::vector<Case> cases = small_cases();
-  const Shape shapes[] = {{1, 5, 2050, 1}, {1, 1030, 3, 1}, {1, 6, 1500, 4},  {1, 65, 16, 16},
+  const Shape shapes[] = {{1, 5, 2050, 1}, {1, 1030, 3, 1},  {1, 6, 1500, 4},  {1, 65, 16, 16},
                           {1, 1, 4100, 9}, {2, 130, 140, 8}, {1, 12, 15, 196}, {1, 3, 2050, 7}};
   for (size_t i = 0; i < 8; ++i) {  // with each type, without and with a residual
     cases.push_back(cases[i]);
