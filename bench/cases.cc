@@ -22,7 +22,9 @@ void require_ok(bnorm_status status, const std::string& what) {
   throw std::runtime_error(what + ": " + bnorm_status_name(status) + ": " + bnorm_last_error());
 }
 
-bool is_backward(const Row& row) { return row.operation == Operation::backward; }
+/// Reads dy.
+bool is_backward(const Row& row) { return row.operation == Operation::backward || row.operation == Operation::sums; }
+bool wants_gradients(const Row& row) { return row.operation == Operation::backward; }
 bnorm_type type_of(Dtype dtype) {
   constexpr bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16};
   return types[static_cast<size_t>(dtype)];
@@ -36,20 +38,21 @@ bool reads_forward(const Row& row) {
 bool derives_from_y(const Row& row) {
   return reads_forward(row) && !row.from_residual && bnorm_support::activation(desc_of(row)).y_tells;
 }
-bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
-bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
+bool wants_dx(const Row& row) { return wants_gradients(row) && row.gradients != Gradients::params; }
+bool wants_params(const Row& row) { return wants_gradients(row) && row.gradients != Gradients::dx; }
+bool writes_y(const Row& row) { return !is_backward(row) && row.operation != Operation::moments; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
   const bool from_z = row.activation != BNORM_IDENTITY && !derives_from_y(row) && !row.from_mask;
-  return !(row.frozen && !wants_params(row)) || from_z;
+  return !(row.frozen && !wants_params(row)) || from_z;  // sums are never of frozen statistics here
 }
 bool reads_x(const Row& row) { return needs_input(row) && !row.from_output; }
 /// In place of x.
 bool reads_output(const Row& row) { return needs_input(row) && row.from_output; }
 
-bool needs_y(const Row& row) { return !is_backward(row) || reads_output(row) || derives_from_y(row); }
+bool needs_y(const Row& row) { return writes_y(row) || reads_output(row) || derives_from_y(row); }
 bool reads_residual(const Row& row) {
-  return row.residual && (!is_backward(row) || (reads_forward(row) && !derives_from_y(row)));
+  return row.residual && (writes_y(row) || (reads_forward(row) && !derives_from_y(row)));
 }
 
 /// Statistics run over groups as well; parameters are shared.
@@ -120,7 +123,8 @@ bnorm_desc desc_of(const Row& row) {
   desc.activation = row.activation;
   desc.residual_added = row.residual ? 1 : 0;
   desc.frozen = row.frozen ? 1 : 0;
-  desc.weighting = row.weighted ? BNORM_FREQUENCY_WEIGHTS : BNORM_UNWEIGHTED;
+  if (row.param_dtype) desc.param_type = type_of(*row.param_dtype);
+  desc.weighting = row.weighted || row.lengths ? BNORM_FREQUENCY_WEIGHTS : BNORM_UNWEIGHTED;
   desc.renorm = row.renorm ? 1 : 0;
   desc.from_output = row.from_output ? 1 : 0;
   desc.from_mask = row.from_mask ? 1 : 0;
@@ -173,7 +177,7 @@ void Case::make_plan() {
 }
 
 void Case::fill() {
-  const size_t parameter = element_bytes(parameter_dtype(row_.dtype));
+  const size_t parameter = element_bytes(parameter_dtype(row_));
   const auto channels = static_cast<size_t>(row_.shape.channels);
   const auto statistics = static_cast<size_t>(statistics_of(row_));
   for (Buffer* buffer : {&scale_, &shift_, &dscale_, &dshift_}) *buffer = Buffer(channels * parameter);
@@ -181,12 +185,14 @@ void Case::fill() {
   for (Buffer* buffer : {&mean_, &inv_std_}) *buffer = Buffer(statistics * sizeof(double));
   for (Buffer* buffer : {&renorm_r_, &renorm_d_}) *buffer = Buffer(row_.renorm ? statistics * sizeof(double) : 0);
   fill_weights();
+  partials_.resize(bnorm_plan_partials_count(plan_));
+  if (row_.ranks > 1) make_exchange();
   workspace_ = Buffer(bnorm_plan_workspace_size(plan_));
   coefficients_ = Buffer(bnorm_plan_coefficients_size(plan_));
   const auto fill_parameter = [&](const Buffer& buffer, Stream stream, size_t count) {
     for (size_t i = 0; i < count; ++i) {
       const auto index = static_cast<int64_t>(i);
-      write_element(buffer.data(), parameter_dtype(row_.dtype), index, normals_.parameter(stream, index));
+      write_element(buffer.data(), parameter_dtype(row_), index, normals_.parameter(stream, index));
     }
   };
   fill_parameter(scale_, Stream::scale, channels);
@@ -206,13 +212,14 @@ void Case::fill() {
   }
 }
 
-/// 1/2, 1 and 3/2 in turn.
+/// 1/2, 1 and 3/2 in turn. Lengths: all positions, a quarter less, half.
 void Case::fill_weights() {
+  const int64_t samples = row_.groups * row_.shape.batch, spatial = row_.shape.spatial;
+  for (int64_t i = 0; row_.lengths && i < samples; ++i) lengths_.push_back(spatial - i % 3 * spatial / 4);
   if (!row_.weighted) return;
-  const int64_t count = row_.groups * row_.shape.batch * row_.shape.spatial;
-  weights_ = Buffer(static_cast<size_t>(count) * element_bytes(parameter_dtype(row_.dtype)));
-  for (int64_t i = 0; i < count; ++i)
-    write_element(weights_.data(), parameter_dtype(row_.dtype), i, static_cast<float>(1 + i % 3) / 2);
+  weights_ = Buffer(static_cast<size_t>(samples * spatial) * element_bytes(arithmetic_dtype(row_)));
+  for (int64_t i = 0; i < samples * spatial; ++i)
+    write_element(weights_.data(), arithmetic_dtype(row_), i, static_cast<float>(1 + i % 3) / 2);
 }
 
 void Case::fill_tensor(const Buffer& buffer, Stream stream, Dtype dtype) const {
@@ -233,6 +240,20 @@ void Case::fill_tensor(const Buffer& buffer, Stream stream, Dtype dtype) const {
       }
     }
   }
+}
+
+/// Every rank sends what this one does.
+void Case::make_exchange() {
+  const auto ranks = static_cast<int32_t>(row_.ranks);
+  messages_.resize(bnorm_plan_exchange_count(plan_, ranks));
+  exchange_.ranks = ranks;
+  exchange_.context = &exchange_.ranks;
+  exchange_.allgather = [](void* context, const double* sent, double* received, int64_t count) {
+    for (int32_t r = 0; r < *static_cast<const int32_t*>(context); ++r) std::copy_n(sent, count, received + r * count);
+    return 0;
+  };
+  exchange_.buffer = messages_.data();
+  exchange_.buffer_count = static_cast<int64_t>(messages_.size());
 }
 
 /// Limits that most corrections are within.
@@ -272,8 +293,10 @@ void Case::make_arguments() {
     train.running_mean = running_mean_.data();
     train.running_var = running_var_.data();
     train.weights = weights_.data();
+    train.lengths = row_.lengths ? lengths_.data() : nullptr;
     train.mask = set.mask.data();
     if (row_.renorm) give_renorm(train);
+    if (row_.ranks > 1) train.exchange = &exchange_;
     train_.push_back(train);
 
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
@@ -288,11 +311,13 @@ void Case::make_arguments() {
       backward.inv_std = inv_std_.data();
     }
     backward.weights = weights_.data();
+    backward.lengths = train.lengths;
     backward.mask = set.mask.data();
     backward.renorm_r = renorm_r_.data();
     backward.renorm_d = renorm_d_.data();
     backward.dx = set.dx.data();
     backward.dresidual = set.dresidual.data();
+    if (row_.ranks > 1) backward.exchange = &exchange_;
     if (wants_params(row_)) {
       backward.dscale = dscale_.data();
       backward.dshift = dshift_.data();
@@ -350,7 +375,7 @@ void Case::make_traffic() {
       if (reads_residual(row_)) add_in(set.residual);
       if (wants_dx(row_)) add_out(set.dx);
       if (wants_dx(row_) && row_.residual) add_out(set.dresidual);
-    } else {
+    } else if (writes_y(row_)) {
       if (reads_residual(row_)) add_in(set.residual);
       add_out(set.y);
     }
@@ -367,7 +392,7 @@ void Case::make_traffic() {
 }
 
 void Case::make_twin_parameters() {
-  const size_t parameter = element_bytes(parameter_dtype(row_.dtype));
+  const size_t parameter = element_bytes(parameter_dtype(row_));
   const size_t per_channel = static_cast<size_t>(row_.shape.channels) * parameter;
   const size_t running = 2 * static_cast<size_t>(statistics_of(row_)) * parameter;
   const size_t saved = 2 * static_cast<size_t>(statistics_of(row_)) * sizeof(double);
@@ -388,8 +413,15 @@ void Case::make_twin_parameters() {
       traffic_.parameter_bytes += row_.frozen ? running : saved;
       traffic_.statistics_bytes = wants_params(row_) ? 2 * per_channel : 0;
       break;
+    case Operation::moments:
+      traffic_.statistics_bytes = partials_.size() * sizeof(double);
+      break;
+    case Operation::sums:
+      traffic_.parameter_bytes = saved + (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 * per_channel : 0);
+      traffic_.statistics_bytes = partials_.size() * sizeof(double);
+      break;
   }
-  traffic_.parameter_bytes += weights_.bytes();
+  traffic_.parameter_bytes += weights_.bytes() + lengths_.size() * sizeof(int64_t);
   (is_backward(row_) ? traffic_.parameter_bytes : traffic_.statistics_bytes) += sets_.front().mask.bytes();
   twin_parameters_ = Buffer(traffic_.parameter_bytes);
   std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
@@ -410,6 +442,19 @@ void Case::with_call(const Use& use) {
       return use([this](size_t i) { return bnorm_train(plan_, &train_[i]); });
     case Operation::backward:
       return use([this](size_t i) { return bnorm_backward(plan_, &backward_[i]); });
+    case Operation::moments:
+      return use([this](size_t i) {
+        bnorm_train_args args = BNORM_TRAIN_ARGS_INIT;  // without outputs, of which statistics know nothing
+        args.x = train_[i].x;
+        args.weights = train_[i].weights;
+        args.lengths = train_[i].lengths;
+        args.workspace = train_[i].workspace;
+        args.workspace_bytes = train_[i].workspace_bytes;
+        args.executor = train_[i].executor;
+        return bnorm_moments(plan_, &args, partials_.data());
+      });
+    case Operation::sums:
+      return use([this](size_t i) { return bnorm_backward_sums(plan_, &backward_[i], partials_.data()); });
     case Operation::simple:
       return use([this](size_t i) {
         const auto data = [](const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); };

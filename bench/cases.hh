@@ -74,6 +74,7 @@ class Case {
   void fill();
   void fill_tensor(const Buffer& buffer, Stream stream, Dtype dtype) const;
   void fill_weights();
+  void make_exchange();
   void make_arguments();
   void give_renorm(bnorm_train_args& args) const;
   void make_traffic();
@@ -91,6 +92,9 @@ class Case {
   std::vector<TensorSet> sets_;
   Buffer scale_, shift_, running_mean_, running_var_, mean_, inv_std_, dscale_, dshift_;
   Buffer weights_, renorm_r_, renorm_d_;  // of rows that have them
+  std::vector<int64_t> lengths_;
+  std::vector<double> partials_, messages_;
+  bnorm_exchange exchange_ = BNORM_EXCHANGE_INIT;
   Buffer workspace_, coefficients_, twin_parameters_, twin_statistics_;
   std::vector<bnorm_infer_args> infer_;
   std::vector<bnorm_train_args> train_;

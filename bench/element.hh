@@ -11,8 +11,9 @@
 namespace bnorm_bench {
 
 inline size_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
-/// Parameters and their gradients are f64 for f64 data, else f32.
-inline Dtype parameter_dtype(Dtype data) { return data == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+/// Of weights.
+inline Dtype arithmetic_dtype(const Row& row) { return row.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+inline Dtype parameter_dtype(const Row& row) { return row.param_dtype.value_or(arithmetic_dtype(row)); }
 
 inline double read_element(const std::byte* data, Dtype dtype, int64_t at) {
   switch (dtype) {

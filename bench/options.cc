@@ -45,7 +45,9 @@ const std::map<std::string, NamedOperation> kOperations = {
     {"frozen", {Operation::backward, true}},
     {"frozen_dx", {Operation::backward, true, Gradients::dx}},
     {"frozen_params", {Operation::backward, true, Gradients::params}},
-    {"simple", {Operation::simple}}};
+    {"simple", {Operation::simple}},
+    {"moments", {Operation::moments}},
+    {"sums", {Operation::sums}}};
 const std::map<std::string, Layout> kLayouts = {
     {"planar", Layout::planar}, {"channels_last", Layout::channels_last}, {"blocked", Layout::blocked}};
 const std::map<std::string, Dtype> kDtypes = {
@@ -136,10 +138,10 @@ struct Words {
   std::vector<std::string> shapes, layouts = {"planar", "channels_last"}, operations = {"infer", "train", "backward"},
                                    dtypes = {"f32"}, isas;
   std::vector<int> threads;
-  int64_t groups = 1;
-  std::string activation = "identity", output_dtype;  // "": that of the data
+  int64_t groups = 1, ranks = 1;
+  std::string activation = "identity", output_dtype, param_dtype;  // "": that of the data, what follows from it
   bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false,
-       from_residual = false, slice = false;
+       from_residual = false, slice = false, lengths = false;
 };
 
 /// Bytes of a row's tensors, or of one set of them if that alone is beyond any memory.
@@ -165,11 +167,17 @@ void refuse_larger_than_memory(double bytes, const Row& row, const std::string& 
 std::string obstacle(const Row& row) {
   const bool plain = row.layout == Layout::planar && types_of(row) == "f32" && row.groups == 1 && !row.slice;
   const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
+  const bool in_parts = row.operation == Operation::moments || row.operation == Operation::sums;
   const bool invertible =
       row.activation == BNORM_IDENTITY || row.activation == BNORM_LEAKY_RELU || row.activation == BNORM_ELU;
   if ((row.dtype == Dtype::f64) != (row.output_dtype == Dtype::f64))
     return types_of(row) + ": both must be f64 or neither";
-  if (row.weighted && !trains) return operation_name(row) + ": must be train or backward to have weights";
+  if ((row.weighted || row.lengths) && !trains && !in_parts)
+    return operation_name(row) + ": must be of training to have weights";
+  if (row.weighted && row.lengths) return operation_name(row) + ": weights must be without lengths";
+  if (row.operation == Operation::moments && (row.activation != BNORM_IDENTITY || row.residual))
+    return operation_name(row) + ": must be without activation and residual, which moments know nothing of";
+  if (row.ranks > 1 && !trains) return operation_name(row) + ": must be train or backward to have ranks";
   if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": must be train or backward, not frozen";
   if (row.from_output && (row.operation != Operation::backward || !invertible || row.residual))
     return operation_name(row) + ": must be backward of identity, leaky_relu or elu without residual";
@@ -235,7 +243,10 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
                        words.from_output,
                        words.from_mask,
                        words.from_residual,
-                       words.slice};
+                       words.slice,
+                       words.lengths,
+                       words.param_dtype.empty() ? std::nullopt : std::optional(kDtypes.at(words.param_dtype)),
+                       words.ranks};
       add_group(row, words, shape, options);
     }
   }
@@ -291,11 +302,15 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_option(
          "--operation", words.operations,
          "infer, prepared, train, backward, frozen (backward of inference), either with _dx or _params for these "
-         "alone, simple (bnorm_infer_f32); default: infer,train,backward")
+         "alone, simple (bnorm_infer_f32), moments and sums (parts of train and backward); default: "
+         "infer,train,backward")
       ->delimiter(',')
       ->check(one_of(kOperations));
   app.add_option("--dtype", words.dtypes, "f32, f64, bf16, f16; default: f32")->delimiter(',')->check(one_of(kDtypes));
   app.add_option("--groups", words.groups, "groups of N samples each; default: 1")->check(whole(1, kMostElements));
+  app.add_option("--ranks", words.ranks,
+                 "statistics over so many callers, all with this batch, by copies in memory; default: 1")
+      ->check(whole(1, 1 << 20));
   app.add_option("--threads", words.threads, "thread counts; 1 is BNORM_SERIAL; default: every CPU")
       ->delimiter(',')
       ->check(whole(1, 1024));
@@ -305,8 +320,12 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
       ->check(one_of(kActivations));
   app.add_option("--output-dtype", words.output_dtype, "of y, residual and their gradients; default: that of the data")
       ->check(one_of(kDtypes));
+  app.add_option("--param-dtype", words.param_dtype,
+                 "of scale, shift, running statistics and their gradients; default: f32, of f64 data f64")
+      ->check(one_of(kDtypes));
   app.add_flag("--residual", words.residual, "add a residual");
   app.add_flag("--weighted", words.weighted, "weights of positions");
+  app.add_flag("--lengths", words.lengths, "padded samples: lengths in place of weights");
   app.add_flag("--renorm", words.renorm, "batch renormalization");
   app.add_flag("--from-output", words.from_output, "backward from y in place of x");
   app.add_flag("--from-mask", words.from_mask,
@@ -347,11 +366,14 @@ std::string types_of(const Row& row) {
 std::string operation_name(const Row& row) {
   std::string name = name_in(kOperations, NamedOperation{row.operation, row.frozen, row.gradients});
   if (row.weighted) name += "+weights";
+  if (row.lengths) name += "+lengths";
+  if (row.param_dtype) name += "+" + name_in(kDtypes, *row.param_dtype) + "_params";
   if (row.renorm) name += "+renorm";
   if (row.from_output) name += "+from_output";
   if (row.from_mask) name += "+from_mask";
   if (row.from_residual) name += "+from_residual";
   if (row.slice) name += "+slice";
+  if (row.ranks > 1) name += "+" + std::to_string(row.ranks) + "_ranks";
   if (row.residual) name += "+residual";
   if (row.activation != BNORM_IDENTITY) name += "+" + name_in(kActivations, row.activation);
   return name;

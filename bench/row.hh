@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace bnorm_bench {
 
-enum class Operation { infer, prepared, train, backward, simple };
+/// moments and sums: the first phase alone of training and of backward.
+enum class Operation { infer, prepared, train, backward, simple, moments, sums };
 /// Outputs that backward is asked for.
 enum class Gradients { all, dx, params };
 /// blocked: nChw16c.
@@ -37,13 +39,16 @@ struct Row {
   int64_t depth = 1;    ///< of 3-D images, whose spatial positions are depth x height x width
   bool frozen = false;  ///< backward is that of inference
   Gradients gradients = Gradients::all;
-  Dtype output_dtype = Dtype::f32;  ///< of y, residual and their gradients; `dtype` is that of x and dx
-  bool weighted = false;            ///< positions have weights
-  bool renorm = false;              ///< batch renormalization
-  bool from_output = false;         ///< backward reads y in place of x
-  bool from_mask = false;           ///< forward keeps a mask, which backward reads in place of y or the residual
-  bool from_residual = false;       ///< backward reads the residual in place of y
-  bool slice = false;               ///< tensors are the first half of the channels of ones twice as wide
+  Dtype output_dtype = Dtype::f32;   ///< of y, residual and their gradients; `dtype` is that of x and dx
+  bool weighted = false;             ///< positions have weights
+  bool renorm = false;               ///< batch renormalization
+  bool from_output = false;          ///< backward reads y in place of x
+  bool from_mask = false;            ///< forward keeps a mask, which backward reads in place of y or the residual
+  bool from_residual = false;        ///< backward reads the residual in place of y
+  bool slice = false;                ///< tensors are the first half of the channels of ones twice as wide
+  bool lengths = false;              ///< samples are padded to their positions
+  std::optional<Dtype> param_dtype;  ///< another than f32, of f64 data f64
+  int64_t ranks = 1;                 ///< above 1: statistics over so many, all of this batch, by copies in memory
 
   /// Channels in memory, those between the row's own included.
   int64_t width() const { return slice ? 2 * shape.channels : shape.channels; }

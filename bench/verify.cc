@@ -63,11 +63,15 @@ void batch_statistics(Channel& channel) {
 bool within(Real got, Real expected, Real allowed) { return std::fabs(got - expected) <= allowed; }
 
 /// The weights of a group's positions.
-std::vector<Real> gather_weights(const Row& row, const Buffer& weights, int64_t g) {
-  const int64_t count = row.shape.batch * row.shape.spatial;
-  std::vector<Real> values;
-  for (int64_t i = 0; i < count; ++i)
-    values.push_back(row.weighted ? read_element(weights.data(), parameter_dtype(row.dtype), g * count + i) : 1);
+std::vector<Real> gather_weights(const Row& row, const Buffer& weights, const std::vector<int64_t>& lengths,
+                                 int64_t g) {
+  const int64_t spatial = row.shape.spatial, count = row.shape.batch * spatial;
+  std::vector<Real> values(static_cast<size_t>(count), 1);
+  for (int64_t i = 0; i < count; ++i) {
+    Real& value = values[static_cast<size_t>(i)];
+    if (row.weighted) value = read_element(weights.data(), arithmetic_dtype(row), g * count + i);
+    if (row.lengths) value = i % spatial < lengths[static_cast<size_t>((g * count + i) / spatial)] ? 1 : 0;
+  }
   return values;
 }
 
@@ -131,6 +135,7 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
     const Real of_z = reads_y ? 0 : f.steepest_slope * tolerance(row.dtype, channel.z_terms(i));
     dz_error[i] = std::fabs(dz[i]) * (unit(row.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32) * own + of_z);
     dz[i] *= reads_y ? f.slope_of_y(channel.y[i]) : f.slope(z);
+    if (channel.weights[i] == 0) continue;  // padding: enters no sum
     sums.shift += dz[i];
     sums.scale += dz[i] * x_hat;
     sums.shift_terms += std::fabs(dz[i]);
@@ -161,8 +166,34 @@ void check_trained(const Row& row, const Channel& channel, const Trained& got, R
   if (!within(got.mean, channel.mean, of_sums * terms)) fail(row, "mean", c, 0, got.mean, channel.mean);
   if (!within(got.inv_std, channel.inv_std, of_sums * channel.inv_std))
     fail(row, "inv_std", c, 0, got.inv_std, channel.inv_std);
-  if (row.groups == 1 && !within(got.running_mean, running, tolerance(parameter_dtype(row.dtype), terms)))
+  if (row.groups == 1 && !within(got.running_mean, running, tolerance(parameter_dtype(row), terms)))
     fail(row, "running_mean", c, 0, got.running_mean, running);
+}
+
+/// Of one group and channel of a partials buffer: its count and its two numbers.
+struct Partial {
+  Real count, first, second;
+};
+
+void check_moments(const Row& row, const Channel& channel, const Partial& got, int64_t c) {
+  constexpr Real of_sums = 1e-9;  // as of what training saves
+  const Real deviation = 1 / channel.inv_std;
+  const Real m2 = channel.count() * (deviation * deviation - Real{kEpsilon});
+  if (got.count != channel.count()) fail(row, "count", c, 0, got.count, channel.count());
+  if (!within(got.first, channel.mean, of_sums * (std::fabs(channel.mean) + deviation)))
+    fail(row, "mean", c, 0, got.first, channel.mean);
+  if (!within(got.second, m2, of_sums * channel.count() * deviation * deviation)) fail(row, "M2", c, 0, got.second, m2);
+}
+
+void check_sums(const Row& row, const Channel& channel, const GradientSums& sums, const Partial& got, int64_t c) {
+  const Dtype arithmetic = arithmetic_dtype(row);
+  const Real deviation = 1 / channel.inv_std;
+  if (got.count != channel.count()) fail(row, "count", c, 0, got.count, channel.count());
+  if (!within(got.first, sums.shift, tolerance(arithmetic, sums.shift_terms) + sums.shift_open))
+    fail(row, "sum of dz", c, 0, got.first, sums.shift);
+  if (!within(got.second, sums.scale * deviation,
+              (tolerance(arithmetic, sums.scale_terms) + sums.scale_open) * deviation))
+    fail(row, "sum of dz * (x - mean)", c, 0, got.second, sums.scale * deviation);
 }
 
 void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, const std::vector<Real>& dz,
@@ -186,19 +217,30 @@ void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, 
 
 void Case::verify() {
   const TensorSet& set = sets_.front();
-  const bool backward = row_.operation == Operation::backward, train = row_.operation == Operation::train;
+  const Operation operation = row_.operation;
+  const bool backward = operation == Operation::backward, train = operation == Operation::train;
+  const bool moments = operation == Operation::moments, sums_alone = operation == Operation::sums;
   const auto spoil = [](std::initializer_list<const Buffer*> buffers) {
     for (const Buffer* buffer : buffers)
       if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
   };
-  spoil({backward ? &set.dx : &set.y, &set.dresidual, &dscale_, &dshift_});
+  if (backward) spoil({&set.dx, &set.dresidual, &dscale_, &dshift_});
+  if (!backward && !sums_alone) spoil({&set.y});
   if (train) spoil({&mean_, &inv_std_});
-  const Dtype parameter = parameter_dtype(row_.dtype);
+  std::fill(partials_.begin(), partials_.end(), NAN);
+  const Dtype parameter = parameter_dtype(row_);
   const int64_t channels = row_.shape.channels;
   std::vector<Real> running_before;
   for (int64_t at = 0; at < row_.groups * channels; ++at)
     running_before.push_back(read_element(running_mean_.data(), parameter, at));
   call_once();
+  const auto partial_at = [&](int64_t at) -> Partial {
+    // In blocks of channels each block has a count; they are the same.
+    const int64_t counts = row_.layout == Layout::blocked ? channels / kChannelBlock : row_.groups;
+    const double* const first = partials_.data() + counts;
+    return {partials_[static_cast<size_t>(row_.layout == Layout::blocked ? 0 : at / channels)], first[at],
+            first[row_.groups * channels + at]};
+  };
 
   const int64_t samples = std::min<int64_t>(channels, 8);
   for (int64_t k = 0; k < samples; ++k) {
@@ -210,7 +252,7 @@ void Case::verify() {
                          gather(row_, set.dy, row_.output_dtype, g, c),
                          gather(row_, set.residual, row_.output_dtype, g, c),
                          gather(row_, set.y, row_.output_dtype, g, c),
-                         gather_weights(row_, weights_, g),
+                         gather_weights(row_, weights_, lengths_, g),
                          0,
                          0,
                          0,
@@ -219,7 +261,7 @@ void Case::verify() {
       channel.shift = read_element(shift_.data(), parameter, c);
       channel.mean = read_element(running_mean_.data(), parameter, at);
       channel.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
-      if ((backward && !row_.frozen) || row_.operation == Operation::train) batch_statistics(channel);
+      if (((backward || sums_alone) && !row_.frozen) || train || moments) batch_statistics(channel);
       Real r = 1, d = 0;
       if (row_.renorm) {
         r = read_element(renorm_r_.data(), Dtype::f64, at);
@@ -233,22 +275,31 @@ void Case::verify() {
                              read_element(running_mean_.data(), parameter, at)};
         check_trained(row_, channel, got, running_before[static_cast<size_t>(at)], c);
       }
-      if (!backward) {
+      if (moments) {
+        check_moments(row_, channel, partial_at(at), c);
+        continue;
+      }
+      if (!backward && !sums_alone) {
         check_forward(row_, channel, gather(row_, set.y, row_.output_dtype, g, c), c);
         continue;
       }
       std::vector<Real> dz, dz_error;
       const GradientSums sums = gradient(row_, channel, dz, dz_error);
+      if (sums_alone) {
+        check_sums(row_, channel, sums, partial_at(at), c);
+        continue;
+      }
       if (row_.gradients != Gradients::params)
         check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, row_.dtype, g, c), c);
       if (set.dresidual.bytes() > 0)
         check_dresidual(row_, dz, dz_error, gather(row_, set.dresidual, row_.output_dtype, g, c), c);
-      total.shift += sums.shift;
-      total.scale += sums.scale * r + sums.shift * d;
-      total.shift_terms += sums.shift_terms;
-      total.scale_terms += sums.scale_terms * r + sums.shift_terms * std::fabs(d);
-      total.shift_open += sums.shift_open;
-      total.scale_open += sums.scale_open * r + sums.shift_open * std::fabs(d);
+      const auto ranks = static_cast<Real>(row_.ranks);
+      total.shift += ranks * sums.shift;
+      total.scale += ranks * (sums.scale * r + sums.shift * d);
+      total.shift_terms += ranks * sums.shift_terms;
+      total.scale_terms += ranks * (sums.scale_terms * r + sums.shift_terms * std::fabs(d));
+      total.shift_open += ranks * sums.shift_open;
+      total.scale_open += ranks * (sums.scale_open * r + sums.shift_open * std::fabs(d));
     }
     if (!backward || row_.gradients == Gradients::dx) continue;
     const Real dshift = read_element(dshift_.data(), parameter, c);

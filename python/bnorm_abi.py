@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import cffi
 import ml_dtypes
 import numpy as np
+from bnorm_exchange import Exchange, Messages
 from bnorm_geometry import Geometry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +155,7 @@ def _declarations() -> str:
 class Plan:
     """A bnorm_plan for arrays of one shape; immutable, and free to be used by several threads at once.
 
-    axes      "NC", "NCHW", "NHWC", "GNC", "TNC" with T renamed G, ...: see Geometry
+    axes      "NC", "NCHW", "NHWC", "GNC", "TNC" with T renamed G, "NCHWc" in blocks, ...: see Geometry
     like      {"x": array, ...}: tensors whose strides differ from C-contiguous
     clip      clip_lower and clip_upper
     Other keywords carry the names of bnorm_desc. A call may have a smaller N than the shape.
@@ -217,6 +218,7 @@ class Plan:
             "output_type": _constant(c, TYPES, self.output_type, "output_type"),
             "param_type": _constant(c, TYPES, self.param_type, "param_type"),
             "stats_type": _constant(c, TYPES, self.stats_type, "stats_type"),
+            "channel_block": self.geometry.block,
             "groups": groups,
             "batch": self.geometry.size("N"),
             "channels": channels,
@@ -268,7 +270,7 @@ class Plan:
     def train(
         self, x, scale=None, shift=None, *, running_mean=None, running_var=None, residual=None, y=None, mean=None,
         inv_std=None, average_factor=None, weights=None, lengths=None, renorm_limits=(1.0, 0.0), renorm_r=None,
-        renorm_d=None, mask=None, serial=False,
+        renorm_d=None, mask=None, exchange: Exchange | None = None, serial=False,
     ):  # fmt: skip
         """bnorm_train; updates running_* in place; returns y, mean, inv_std.
 
@@ -277,13 +279,14 @@ class Plan:
         renorm_limits       of a plan with `renorm`: of r and d
         renorm_r, renorm_d  likewise, like mean and inv_std: written if given
         mask                of a plan with `from_mask`, uint8 of mask_shape: written if given
+        exchange            with the callers whose batches are one with this
         """
         numbers = self._training_numbers(average_factor, renorm_limits)
         tensors, batch = self._tensors(["y"], x=x, y=y, residual=residual)
         statistics = self._statistics(mean, inv_std, running_mean, running_var, renorm_r, renorm_d)
         arrays = tensors | self._params(scale=scale, shift=shift) | statistics
         arrays |= self._counted(batch, weights, lengths) | self._mask(mask, written=True)
-        self._call("train", batch, arrays, serial, **numbers)
+        self._call("train", batch, arrays, serial, exchange=exchange, **numbers)
         return tensors["y"], statistics["mean"], statistics["inv_std"]
 
     def moments(self, x, *, weights=None, lengths=None, serial=False):
@@ -313,12 +316,13 @@ class Plan:
     def backward(
         self, x, dy, scale=None, shift=None, *, mean=None, inv_std=None, running_mean=None, running_var=None, y=None,
         residual=None, dx=None, dresidual=None, dscale=None, dshift=None, wanted=("dx", "dscale", "dshift"), weights=None,
-        lengths=None, renorm_r=None, renorm_d=None, mask=None, sums=None, serial=False,
+        lengths=None, renorm_r=None, renorm_d=None, mask=None, sums=None, exchange: Exchange | None = None, serial=False,
     ):  # fmt: skip
         """bnorm_backward, of what train was given and made; outputs wanted and not given are made; returns Gradients.
 
-        x     may be None where it is not needed (from_output)
-        sums  of backward_sums, merged: bnorm_backward_apply
+        x         may be None where it is not needed (from_output)
+        sums      of backward_sums, merged: bnorm_backward_apply
+        exchange  as train's
         """
         _check_names("wanted", wanted, Gradients._fields)
         params = {"dscale": dscale, "dshift": dshift}
@@ -334,7 +338,7 @@ class Plan:
         arrays |= self._counted(batch, weights, lengths) | self._mask(mask)
         function = "backward" if sums is None else "backward_apply"
         partials = self._partials({"sums": sums})["sums"]
-        self._call(function, batch, arrays, serial, kind="backward", partials=partials)
+        self._call(function, batch, arrays, serial, kind="backward", partials=partials, exchange=exchange)
         return Gradients(tensors["dx"], params["dscale"], params["dshift"], tensors["dresidual"])
 
     def backward_sums(
@@ -408,14 +412,22 @@ class Plan:
 
     def _call(
         self, function: str, batch: int, arrays: dict[str, np.ndarray | None], serial: bool, *, kind: str | None = None,
-        partials: np.ndarray | None = None, **numbers,
+        partials: np.ndarray | None = None, exchange: Exchange | None = None, **numbers,
     ) -> None:  # fmt: skip
         """Calls a function with arguments of a kind, its own unless another is named, and partials where it takes any."""
         c = self.library.c
+        messages = None
+        if exchange is not None:
+            count = c.bnorm_plan_exchange_count(self._plan, exchange.ranks)
+            messages = Messages(self.library.ffi, exchange, count)
+            numbers["exchange"] = messages.pointer
         executor = c.bnorm_serial_executor() if serial else self.library.ffi.NULL
         args = self._arguments(kind or function, arrays, batch=batch, executor=executor, **numbers)
         rest = () if partials is None else (self._doubles(partials),)
-        self.library.check(getattr(c, f"bnorm_{function}")(self._plan, args, *rest))
+        status = getattr(c, f"bnorm_{function}")(self._plan, args, *rest)
+        if messages and messages.error:
+            raise messages.error
+        self.library.check(status)
 
     def _merge(self, kind: str, parts: Sequence[np.ndarray]) -> np.ndarray:
         ffi, merged = self.library.ffi, np.empty(self._partials_shape)
@@ -522,7 +534,7 @@ class Plan:
     def _counted(self, batch: int, weights: np.ndarray | None, lengths: np.ndarray | None):
         if weights is None and lengths is None:
             return {}
-        letters, planned = self.geometry.axes.replace("C", ""), self.geometry.size("N")
+        letters, planned = self.geometry.axes.replace("C", "").replace("c", ""), self.geometry.size("N")
         samples = "".join(letter for letter in "GN" if letter in letters)
         if not letters.startswith(samples):
             raise ValueError(f"weights and lengths need G and N before all other axes but C, not '{self.geometry.axes}'")

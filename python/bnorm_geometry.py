@@ -9,7 +9,8 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the axes of an array become G, N, C, S: one letter an axis, G, N, C, any other letter is a spatial axis."""
+    """How the axes of an array become G, N, C, S: one letter an axis, G, N, C; any other letter is a spatial axis, but
+    for c, the channels of a block, which is the last axis if there is one: "NCHWc" of shape (N, C / 8, H, W, 8)."""
 
     axes: str
     shape: tuple[int, ...]
@@ -19,13 +20,24 @@ class Geometry:
             raise ValueError(f"axes '{self.axes}' must name as many axes as the shape {self.shape} has")
         if len(set(self.axes)) != len(self.axes) or "C" not in self.axes:
             raise ValueError(f"axes '{self.axes}': every letter once, and C among them")
+        if "c" in self.axes[:-1]:
+            raise ValueError(f"axes '{self.axes}': c, the channels of a block, must be the last")
+        if self.axes[-1] == "c" and self.shape[-1] == 0:
+            raise ValueError(f"shape {self.shape} in '{self.axes}': blocks of 0 channels")
+
+    @property
+    def block(self) -> int:
+        """Channels of a block, 0 without blocks."""
+        return self.shape[-1] if self.axes[-1] == "c" else 0
 
     def size(self, letter: str) -> int:
-        return self.shape[self.axes.index(letter)] if letter in self.axes else 1
+        """Of G, N or C, whole channels."""
+        size = self.shape[self.axes.index(letter)] if letter in self.axes else 1
+        return size * self.block if letter == "C" and self.block else size
 
     @property
     def spatial(self) -> int:
-        return math.prod(size for letter, size in zip(self.axes, self.shape) if letter not in "GNC")
+        return math.prod(size for letter, size in zip(self.axes, self.shape) if letter not in "GNCc")
 
     def packed_strides(self, itemsize: int) -> tuple[int, ...]:
         """Byte strides of a C-contiguous array."""
@@ -36,10 +48,12 @@ class Geometry:
         if any(stride % itemsize for stride in byte_strides):
             raise ValueError(f"byte strides {byte_strides} are no multiples of the element size {itemsize}")
         strides = {letter: stride // itemsize for letter, stride in zip(self.axes, byte_strides)}
+        if self.block > 1 and strides["c"] != 1:
+            raise ValueError(f"byte strides {byte_strides} in '{self.axes}': channels of a block must be neighbours")
         spatial = [
             (size, stride // itemsize)
             for letter, size, stride in zip(self.axes, self.shape, byte_strides)
-            if letter not in "GNC" and size != 1
+            if letter not in "GNCc" and size != 1
         ]
         for (_, outer), (size, inner) in pairwise(spatial):
             if outer != size * inner:

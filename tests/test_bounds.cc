@@ -32,32 +32,64 @@ struct Roundoffs {
       : u(k.data == BNORM_F64 ? kW : 0x1p-24), p(roundoff(k.param)), o(is_16_bit(k.data) ? roundoff(k.data) : 0) {}
 };
 
-/// One channel's part in a problem of one group, and its coefficients as given.
+/// A group and one of its channels.
+struct Place {
+  int64_t g, c;
+};
+
+template <class Body>
+void each_place(const Problem& p, Body body) {
+  for (int64_t g = 0; g < p.shape().g; ++g)
+    for (int64_t c = 0; c < p.shape().c; ++c) body(Place{g, c}, static_cast<size_t>(g * p.shape().c + c));
+}
+
+/// The corrections of batch renormalization; without it they change nothing.
+struct Renorm {
+  Exact r = 1, d = 0;
+};
+
+/// One channel's part in a problem, and its coefficients as given.
 struct Channel {
   const Problem& p;
-  int64_t c;
+  Place at;
   Exact mean, inv_std, scale, shift;
-  double rest;            // |mean - center|
-  double gain_roundoffs;  // of z's first term: 3, or 6 where inv_std is made in the arithmetic type
+  double rest;                // |mean - center|
+  double gain_roundoffs = 3;  // of z's first term: 3, or 6 where inv_std is made in the arithmetic type
+  double renorm_roundoffs = 0, shift_roundoffs = 0;  // of scale * r, as often as it is a factor; of shift + scale * d
+  Renorm renorm = {};
 
-  Exact gain() const { return scale * inv_std; }
+  Exact gain() const { return scale * renorm.r * inv_std; }
+  Exact offset() const { return shift + scale * renorm.d; }
   template <class Visit>
   void each(Visit visit) const {
     for (int64_t n = 0; n < p.shape().n; ++n)
-      for (int64_t s = 0; s < p.shape().s; ++s) visit(p.index(0, n, c, s));
+      for (int64_t s = 0; s < p.shape().s; ++s) visit(p.index(at.g, n, at.c, s));
   }
 };
 
-Channel channel(const Problem& p, int64_t c, double mean, double inv_std) {
-  const auto i = static_cast<size_t>(c);
+Channel channel(const Problem& p, Place at, double mean, double inv_std) {
+  const size_t i = p.param_index(at.g, at.c);
   const double center = p.config().data == BNORM_F64 ? mean : static_cast<double>(static_cast<float>(mean));
-  return {p, c, mean, inv_std, p.inputs().scale[i], p.inputs().shift[i], std::fabs(mean - center), 3};
+  return {p, at, mean, inv_std, p.inputs().scale[i], p.inputs().shift[i], std::fabs(mean - center)};
+}
+
+/// From the statistics, and corrections if any, at i.
+Channel saved_channel(const Problem& p, Place at, size_t i, const std::vector<double>& mean,
+                      const std::vector<double>& inv_std, const std::vector<double>& r, const std::vector<double>& d) {
+  Channel k = channel(p, at, mean[i], inv_std[i]);
+  if (!p.config().renorm) return k;
+  k.renorm = {r[i], d[i]};
+  if (p.config().data == BNORM_F64) {
+    k.renorm_roundoffs = 1;
+    k.shift_roundoffs = size(k.scale * k.renorm.d) + size(k.offset());
+  }
+  return k;
 }
 
 /// From running statistics: inv_std to 512 bits.
-Channel running_channel(const Problem& p, int64_t c) {
-  const auto i = static_cast<size_t>(c);
-  Channel r = channel(p, c, p.inputs().running_mean[i], 0);
+Channel running_channel(const Problem& p, Place at) {
+  const size_t i = p.running_index(at.g, at.c);
+  Channel r = channel(p, at, p.inputs().running_mean[i], 0);
   r.inv_std = 1 / sqrt(Exact(p.inputs().running_var[i]) + Exact(p.config().epsilon));
   r.gain_roundoffs = 6;
   return r;
@@ -72,10 +104,11 @@ void check_y(const Channel& k, const std::vector<double>& y) {
   const Inputs& in = k.p.inputs();
   k.each([&](size_t i) {
     const Exact t = (Exact(in.x[i]) - k.mean) * k.gain();
-    const Exact z = t + k.shift + (k.p.config().residual ? Exact(in.residual[i]) : Exact(0));
-    const double bound = e.u * (k.gain_roundoffs * size(t) + size(k.shift) + size(t + k.shift) +
-                                (k.p.config().residual ? size(z) : 0) + 4 * k.rest * size(k.gain())) +
-                         e.o * size(z);
+    const Exact affine = t + k.offset(), z = affine + (k.p.config().residual ? Exact(in.residual[i]) : Exact(0));
+    const double bound =
+        e.u * ((k.gain_roundoffs + k.renorm_roundoffs) * size(t) + size(k.offset()) + k.shift_roundoffs + size(affine) +
+               (k.p.config().residual ? size(z) : 0) + 4 * k.rest * size(k.gain())) +
+        e.o * size(z);
     check_close(y[i], k.p.config().activation == BNORM_RELU && z < 0 ? Exact(0) : z, bound);
   });
 }
@@ -118,48 +151,63 @@ void check_dx(const Channel& k, const Sums& sum, const std::vector<double>& dx) 
     const Exact d = Exact(k.p.inputs().x[i]) - k.mean, direct = gradient_of_z(k.p, i) * k.gain();
     const Exact exact = direct + d * slope + bias;
     const double terms = size(d * slope) + size(bias) + k.rest * size(slope);
-    double bound =
-        e.u * (k.gain_roundoffs * size(direct) + 6 * size(d * slope) + 4 * size(bias) + 7 * k.rest * size(slope)) +
-        5 * kW * terms + e.o * size(exact);
+    double bound = e.u * (k.gain_roundoffs * size(direct) + 6 * size(d * slope) + 4 * size(bias) +
+                          7 * k.rest * size(slope) + k.renorm_roundoffs * (size(direct) + terms)) +
+                   5 * kW * terms + e.o * size(exact);
     if (!frozen) bound += kW * size(k.gain()) * (sum.additions * mean_dz + (sum.additions + 4) * size(d) * mean_dz_x);
     check_close(dx[i], exact, bound);
   });
 }
 
-void check_param_gradients(const Channel& k, const Sums& sum, const Outputs& out) {
-  const double p = Roundoffs(k.p.config()).p;
-  const Exact dscale = sum.dz_x * k.inv_std;
-  check_close(out.dshift[static_cast<size_t>(k.c)], sum.dz, sum.additions * kW * sum.size_dz + p * size(sum.dz));
-  // Frozen: inv_std is made of the running variance with four roundings of f64.
-  const double roundings = sum.additions + (k.p.config().frozen ? 8 : 4);
-  check_close(out.dscale[static_cast<size_t>(k.c)], dscale,
-              roundings * kW * sum.size_dz_x * size(k.inv_std) + p * size(dscale));
-}
+/// dscale and dshift of a channel, or of several groups that share it, and their errors in f64 in units of kW.
+struct ParamGradients {
+  Exact dscale = 0, dshift = 0;
+  double error_dscale = 0, error_dshift = 0;
+
+  void add(const Channel& k, const Sums& sum) {
+    const Case& config = k.p.config();
+    const double groups = config.params_per_group ? 1 : static_cast<double>(k.p.shape().g);
+    const double additions = sum.additions + groups - 1, of_renorm = config.renorm ? 2 : 0;
+    dscale += sum.dz_x * k.inv_std * k.renorm.r + sum.dz * k.renorm.d;
+    dshift += sum.dz;
+    // Frozen: inv_std is made of the running variance with four roundings of f64.
+    error_dscale += (additions + of_renorm + (config.frozen ? 8 : 4)) * sum.size_dz_x * size(k.inv_std * k.renorm.r) +
+                    (additions + of_renorm) * sum.size_dz * size(k.renorm.d);
+    error_dshift += additions * sum.size_dz;
+  }
+};
 
 void check_forward(const Problem& p) {
   const Outputs trained = p.run(Operation::kTrain, BNORM_SERIAL), inferred = p.run(Operation::kInfer, BNORM_SERIAL);
-  for (int64_t c = 0; c < p.shape().c; ++c) {
-    const auto i = static_cast<size_t>(c);
-    check_y(channel(p, c, trained.mean[i], trained.inv_std[i]), trained.y);
-    check_y(running_channel(p, c), inferred.y);
-  }
+  each_place(p, [&](Place at, size_t i) {
+    check_y(saved_channel(p, at, i, trained.mean, trained.inv_std, trained.renorm_r, trained.renorm_d), trained.y);
+    check_y(running_channel(p, at), inferred.y);
+  });
 }
 
 void check_backward(const Problem& p) {
+  const Inputs& in = p.inputs();
   const Outputs out = p.run(Operation::kBackward, BNORM_SERIAL);
-  for (int64_t c = 0; c < p.shape().c; ++c) {
-    const auto i = static_cast<size_t>(c);
-    const Channel k =
-        p.config().frozen ? running_channel(p, c) : channel(p, c, p.inputs().mean[i], p.inputs().inv_std[i]);
+  std::vector<ParamGradients> expected(in.scale.size());
+  each_place(p, [&](Place at, size_t i) {
+    const Channel k = p.config().frozen ? running_channel(p, at)
+                                        : saved_channel(p, at, i, in.mean, in.inv_std, in.renorm_r, in.renorm_d);
     const Sums sum = sums(k);
     check_dx(k, sum, out.dx);
-    check_param_gradients(k, sum, out);
+    expected[p.param_index(at.g, at.c)].add(k, sum);
+  });
+  const double roundoff = Roundoffs(p.config()).p;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const ParamGradients& e = expected[i];
+    check_close(out.dscale[i], e.dscale, e.error_dscale * kW + roundoff * size(e.dscale));
+    check_close(out.dshift[i], e.dshift, e.error_dshift * kW + roundoff * size(e.dshift));
   }
 }
 
 std::vector<Case> cases() {
   std::vector<Case> r;
-  for (const Shape& shape : {Shape{1, 6, 2, 49}, Shape{1, 600, 1, 1}, Shape{1, 20, 5, 4}, Shape{1, 80, 2, 9}})
+  for (const Shape& shape :
+       {Shape{1, 6, 2, 49}, Shape{1, 600, 1, 1}, Shape{1, 20, 5, 4}, Shape{1, 80, 2, 9}, Shape{3, 5, 2, 19}})
     for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast})
       for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16})
         for (const double mu : {0.0, 100.0, 1e7})
@@ -174,6 +222,9 @@ std::vector<Case> cases() {
             // Statistics in f32 don't hold a mean of 1e7, nor 16-bit types its deviations: other cases then.
             if (mu == 1e7 && (is_16_bit(data) || stats == BNORM_F32)) continue;
             c.frozen = r.size() % 3 == 2;
+            c.renorm = !c.frozen && r.size() % 5 >= 3;
+            c.params_per_group = shape.g > 1 && r.size() % 4 >= 2;
+            c.mode = r.size() % 2 == 0 ? BNORM_RUNNING_PER_GROUP : BNORM_RUNNING_MEAN;
             c.residual = r.size() % 2 == 1;
             c.activation = relu_if(c.residual);
             c.seed = r.size() + 1;

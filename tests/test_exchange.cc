@@ -22,7 +22,10 @@ namespace {
 class Ranks {
  public:
   explicit Ranks(int ranks, int32_t result = 0)
-      : result_(result), sent_(static_cast<size_t>(ranks)), barrier_(static_cast<std::ptrdiff_t>(ranks)) {}
+      : result_(result),
+        sent_(static_cast<size_t>(ranks)),
+        messages_(sent_.size()),
+        barrier_(static_cast<std::ptrdiff_t>(ranks)) {}
 
   /// Runs call(rank, exchange) on a thread each.
   template <class Call>
@@ -42,6 +45,8 @@ class Ranks {
       });
     for (std::thread& t : threads) t.join();
   }
+  /// Doubles in the messages that a rank has sent, one entry a message.
+  const std::vector<int64_t>& messages(size_t rank) const { return messages_[rank]; }
 
  private:
   struct Place {
@@ -54,6 +59,7 @@ class Ranks {
     Ranks& all = *place.ranks;
     const auto size = static_cast<size_t>(count);
     all.sent_[place.rank].assign(sent, sent + size);
+    all.messages_[place.rank].push_back(count);
     all.barrier_.arrive_and_wait();
     for (size_t r = 0; r < all.sent_.size(); ++r)
       std::copy(all.sent_[r].begin(), all.sent_[r].end(), received + r * size);
@@ -63,6 +69,7 @@ class Ranks {
 
   int32_t result_;
   std::vector<std::vector<double>> sent_;
+  std::vector<std::vector<int64_t>> messages_;
   std::barrier<> barrier_;
 };
 
@@ -194,9 +201,13 @@ std::vector<Shared> run_ranks(Batch& batch, const std::vector<int64_t>& border) 
   const int ranks = static_cast<int>(border.size()) - 1;
   std::vector<Shared> shared(static_cast<size_t>(ranks), Shared(batch));
   std::vector<Statuses> statuses(shared.size());
-  Ranks(ranks).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
+  Ranks all(ranks);
+  all.run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
     statuses[r] = train_and_differentiate(plan.get(), batch, border[r], border[r + 1], shared[r], exchange);
   });
+  // One message forward, one backward: how the rank fares, and its partials.
+  const int64_t message = 1 + static_cast<int64_t>(bnorm_plan_partials_count(plan.get()));
+  for (size_t r = 0; r < shared.size(); ++r) CHECK(all.messages(r) == std::vector<int64_t>{message, message});
   for (const Statuses& s : statuses) {
     CHECK(s.train == BNORM_OK);
     CHECK(s.backward == BNORM_OK);

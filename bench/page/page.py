@@ -39,7 +39,8 @@ FLOOR = (
 FEATURES = (
     "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, both "
     "layouts. Options of the bench ask for them: --activation, --residual, --from-mask, --from-residual, --from-output, "
-    "--renorm, --weighted, --operation (subsets of backward's outputs), --groups, --layout, --dtype, --slice."
+    "--renorm, --weighted, --lengths, --operation (parts of training and backward, subsets of outputs), --groups, "
+    "--ranks, --layout, --dtype, --output-dtype, --param-dtype, --slice."
 )
 SCALING = "Speed of 2 threads over 1; the twin's likewise, each at its best number of threads up to the row's."
 OVERHEAD = "A tensor of one element: what a call costs before it does anything. The peers in their fastest format."

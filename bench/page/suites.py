@@ -80,6 +80,10 @@ FEATURES = {
     ),
     "renorm": _feature("batch renormalization", "--renorm", operations=_TRAINED),
     "weights": _feature("weights", "--weighted", operations=_TRAINED),
+    "lengths": _feature("lengths of padded samples", "--lengths", operations=_TRAINED),
+    "parts": _subset("moments alone", "moments"),
+    "sums": _subset("gradient sums alone", "sums"),
+    "ranks": _feature("statistics over 1,000 callers, without the network", "--ranks", "1000", operations=_TRAINED),
     "dx": _subset("dx alone", "backward_dx"),
     "params": _subset("dscale and dshift alone", "backward_params"),
     "frozen": _subset("frozen statistics", "frozen"),
@@ -89,6 +93,7 @@ FEATURES = {
     "blocked": _feature("nChw16c, in the columns of planar", "--layout", "blocked"),
     **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
     "slice": _feature("slice: half of the channels", "--slice"),
+    "bf16-params": _feature("parameters in bf16", "--param-dtype", "bf16"),
     "mixed": _feature("bf16, output f32", "--dtype", "bf16", "--output-dtype", "f32"),
 }
 

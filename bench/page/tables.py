@@ -118,8 +118,10 @@ def features(rows: list[Row]) -> str:
             continue
         line = lines.setdefault((row.suite_name, row.shape), {"feature": row.suite.title, "N×C×image": row.shape})
         operation = row.operation.partition("+")[0]
-        if operation.startswith(("backward", "frozen")):  # any subset of the gradients
+        if operation.startswith(("backward", "frozen")) or operation == "sums":  # any part of it
             operation = "backward"
+        if operation == "moments":
+            operation = "train"
         layout = "planar" if row.layout == "blocked" else row.layout
         line[f"{operation}, {layout}"] = number(row.fraction.median)
     return markdown(lines.values())

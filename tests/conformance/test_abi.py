@@ -238,3 +238,44 @@ def test_axes_of_a_fold(library):
             plan.fold(weight, axes=wrong, **running)
     with pytest.raises(ValueError, match="must be positive, and without gaps"):
         plan.fold(weight[::-1], **running)
+
+
+@pytest.mark.parametrize("block", [8, 16])
+def test_blocks_of_channels(library, block):
+    """nChw8c and nChw16c: the bits of the planar layout, of a slice of a larger array too."""
+    random = np.random.default_rng(3)
+    planar, dy = random.normal(size=(2, 3, 32, 4, 5)).astype(np.float32)
+
+    def blocked(array):
+        return np.ascontiguousarray(array.reshape(3, 32 // block, block, 4, 5).transpose(0, 1, 3, 4, 2))
+
+    scale, shift = random.normal(size=(2, 32)).astype(np.float32)
+    plain = Plan(library, planar.shape, axes="NCHW", activation="relu")
+    expected, mean, inv_std = plain.train(planar, scale, shift)
+    gradients = plain.backward(planar, dy, scale, shift, mean=mean, inv_std=inv_std)
+
+    big = np.zeros((3, 32 // block, 4, 10, block), np.float32)
+    x = big[:, :, :, ::2]
+    x[...] = blocked(planar)
+    plan = Plan(library, x.shape, axes="NCHWc", like={"x": x}, activation="relu")
+    y, other_mean, other_inv_std = plan.train(x, scale, shift)
+    assert np.array_equal(y, blocked(expected))
+    assert np.array_equal(mean, other_mean) and np.array_equal(inv_std, other_inv_std)
+    actual = plan.backward(x, blocked(dy), scale, shift, mean=mean, inv_std=inv_std)
+    assert np.array_equal(actual.dx, blocked(gradients.dx))
+    assert np.array_equal(actual.dscale, gradients.dscale) and np.array_equal(actual.dshift, gradients.dshift)
+
+
+def test_blocks_that_are_none(library):
+    for shape, axes, message in [
+        ((2, 2, 5, 0), "NCWc", "blocks of 0 channels"),
+        ((2, 5, 8, 2), "NWcC", "c, the channels of a block, must be the last"),
+        ((2, 5, 8), "NWc", "C among them"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Plan(library, shape, axes=axes)
+    with pytest.raises(BnormError, match="channel_block = 4"):
+        Plan(library, (2, 2, 5, 4), axes="NCWc")
+    wide = np.zeros((2, 2, 5, 16), np.float32)[..., ::2]
+    with pytest.raises(ValueError, match="must be neighbours"):
+        Plan(library, wide.shape, axes="NCWc", like={"x": wide})
