@@ -93,12 +93,17 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
   return l;
 }
 
+/// Of rows that adjoin beyond L2, several are made one (row_positions): 16-bit rows are mapped side by side.
+template <class Op>
+constexpr bool makes_longer_rows = Op::shares_lines && !Op::has_halves;
+
 /// Whether rows are mapped side by side.
 template <class Op>
 static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>& step, int64_t rows, int64_t lanes,
                              bool twins) {
-  const bool adjoin_in_l2 = t.in_l2 && step.from[0] == lanes;
-  const bool few = lanes <= (adjoin_in_l2 ? kMappedLanesInL2 : kMappedLanes);
+  const bool adjoin = step.from[0] == lanes;
+  const bool long_enough = adjoin && !t.in_l2 && makes_longer_rows<Op>;
+  const bool few = !long_enough && lanes <= (adjoin && t.in_l2 ? kMappedLanesInL2 : kMappedLanes);
   // The least that a map has: center, gain and offset. Halves are slower than their coefficients: f16 infers in 1.16.
   const int64_t coefficient_bytes = lanes * 3 * int64_t{sizeof(typename Op::A)};
   const bool exceed_l1 = coefficient_bytes > t.l1_bytes / 2 && (twins || !Op::has_halves);
@@ -163,19 +168,23 @@ BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
   return true;
 }
 
-/// Positions that make a row of a map: of narrow channels what a tile holds, in channels-last several where rows adjoin
-/// and are streamed.
-// Fewer ends of rows, and fewer lines in which they meet: inference, training and backward of 50x200x784 take 0.76,
-// 0.88 and 0.90 of the time, of 32x64x3136 about 0.95 (1 thread, AVX-512). 16-bit rows are mapped side by side.
+/// Positions that make a row of a map: 8 or 16 of narrow channels, in channels-last beyond L2 as many as
+/// kPositionsLanes hold where rows adjoin.
+// Fewer ends of rows, no rows side by side: of data in the last-level cache inference, training and backward of
+// 8x128x784 take 0.76, 0.97 and 0.89 of the time, of 8x64x784 0.88, 1.0 and 0.88 (AVX2); in memory, where fewer lines
+// hold two of them, of 50x200x784 0.76, 0.88 and 0.90, of 32x64x3136 about 0.95 (AVX-512). There rows of narrow
+// channels that are shorter than kStreamedRun are faster as they are: 100x3x50176 would infer in 1.2 (AVX2).
 template <class Op>
 static inline int64_t row_positions(const Tile& t, const LaneMap& map) {
-  if (map.family == kColumnsNarrow) return kStrip * t.channels <= kTileLanes ? kStrip : kOctet;
   if (map.family == kColumnsPlanar) return t.order.spatial;
-  if constexpr (Op::shares_lines && !Op::has_halves)
-    if (t.in_memory && t.c1 - t.c0 == t.channels && 2 * t.channels < kPositionsLanes &&
-        rows_adjoin(t, Op::reads, Op::read_count) && rows_adjoin(t, Op::writes, Op::write_count))
-      return kPositionsLanes / t.channels;
-  return 1;
+  const bool narrow = map.family == kColumnsNarrow;
+  const int64_t fewest = narrow ? (kStrip * t.channels <= kTileLanes ? kStrip : kOctet) : 1;
+  if constexpr (makes_longer_rows<Op>)
+    if (!t.in_l2 && !(narrow && t.in_memory) && t.c1 - t.c0 == t.channels &&
+        2 * fewest * t.channels < kPositionsLanes && rows_adjoin(t, Op::reads, Op::read_count) &&
+        rows_adjoin(t, Op::writes, Op::write_count))
+      return kPositionsLanes / (fewest * t.channels) * fewest;
+  return fewest;
 }
 
 /// Row by row through memory: of a tile of channels; of several positions in channels-last, the last of fewer.
