@@ -48,6 +48,12 @@ struct LaneMap {
   }
   /// The same of maps.
   int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? planar_channels() : all; }
+  /// Positions of a row of a map, at least (row_positions).
+  int64_t mapped_positions() const {
+    if (family == kColumns) return 1;
+    if (family == kColumnsPlanar) return order.spatial;
+    return kStrip * channels <= kTileLanes ? kStrip : kOctet;
+  }
   int64_t class_slots() const { return octet_positions() / classes(); }
   /// Where a slot of the tile's first channel stands in the sums of `stride` lanes a class.
   int64_t slot_at(int64_t slot, int64_t stride) const {

@@ -10,9 +10,9 @@
 // KB). Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
-// Lanes of adjoining positions that are mapped as one row (row_positions).
-constexpr int64_t kPositionsLanes = 512;
-static_assert(kPositionsLanes <= kTileLanes);
+// Lanes of rows that adjoin and are mapped as one, where that makes so many rows: fewer spread coefficients for less.
+constexpr int64_t kLongerRowLanes = 512, kLongerRows = 12;
+static_assert(kLongerRowLanes <= kTileLanes);
 
 /// Elements from a row to the next in every tensor.
 template <class Op>
@@ -93,17 +93,18 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
   return l;
 }
 
-/// Of rows that adjoin beyond L2, several are made one (row_positions): 16-bit rows are mapped side by side.
+/// Whether several rows that adjoin may be one (row_positions). Those with 16-bit types are mapped side by side, as are
+/// scalars, for which coefficients are half of the loads: 8x64x784 would infer in 1.8.
 template <class Op>
-constexpr bool makes_longer_rows = Op::shares_lines && !Op::has_halves;
+constexpr bool makes_longer_rows = Op::shares_lines && !Op::has_halves && Part<float>::size > 1;
 
-/// Whether rows are mapped side by side.
+/// Whether rows are mapped side by side; `longer`: each is several already.
 template <class Op>
 static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>& step, int64_t rows, int64_t lanes,
-                             bool twins) {
+                             bool twins, bool longer) {
   const bool adjoin = step.from[0] == lanes;
-  const bool long_enough = adjoin && !t.in_l2 && makes_longer_rows<Op>;
-  const bool few = !long_enough && lanes <= (adjoin && t.in_l2 ? kMappedLanesInL2 : kMappedLanes);
+  const bool alone = makes_longer_rows<Op> && adjoin && (longer || !t.in_l2);
+  const bool few = !alone && lanes <= (adjoin && t.in_l2 ? kMappedLanesInL2 : kMappedLanes);
   // The least that a map has: center, gain and offset. Halves are slower than their coefficients: f16 infers in 1.16.
   const int64_t coefficient_bytes = lanes * 3 * int64_t{sizeof(typename Op::A)};
   const bool exceed_l1 = coefficient_bytes > t.l1_bytes / 2 && (twins || !Op::has_halves);
@@ -157,6 +158,15 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   }
 }
 
+/// Positions of a map's row where rows adjoin.
+BNORM_SHARED int64_t longer_row_positions(const Tile& t, const LaneMap& map) {
+  const int64_t least = map.mapped_positions(), positions = kLongerRowLanes / (least * t.channels) * least;
+  const bool in_short_runs = map.family == kColumnsNarrow && t.in_memory;
+  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
+  const bool gains = t.end - t.begin >= kLongerRows * positions && t.c1 - t.c0 == t.channels;
+  return positions > least && gains && !in_short_runs && !loads_cost ? positions : least;
+}
+
 /// Whether the rows of those tensors that are given follow each other without gaps.
 BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
   const Order& o = t.order;
@@ -168,23 +178,19 @@ BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
   return true;
 }
 
-/// Positions that make a row of a map: 8 or 16 of narrow channels, in channels-last beyond L2 as many as
-/// kPositionsLanes hold where rows adjoin.
-// Fewer ends of rows, no rows side by side: of data in the last-level cache inference, training and backward of
-// 8x128x784 take 0.76, 0.97 and 0.89 of the time, of 8x64x784 0.88, 1.0 and 0.88 (AVX2); in memory, where fewer lines
-// hold two of them, of 50x200x784 0.76, 0.88 and 0.90, of 32x64x3136 about 0.95 (AVX-512). There rows of narrow
-// channels that are shorter than kStreamedRun are faster as they are: 100x3x50176 would infer in 1.2 (AVX2).
+/// Positions that make a row of a map: where rows adjoin as many as kLongerRowLanes hold.
+// Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
+// training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
+// 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
+// in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512). But rows of narrow channels
+// that are shorter than kStreamedRun are faster there as they are: 100x3x50176 would infer in 1.2 (AVX2).
 template <class Op>
 static inline int64_t row_positions(const Tile& t, const LaneMap& map) {
-  if (map.family == kColumnsPlanar) return t.order.spatial;
-  const bool narrow = map.family == kColumnsNarrow;
-  const int64_t fewest = narrow ? (kStrip * t.channels <= kTileLanes ? kStrip : kOctet) : 1;
   if constexpr (makes_longer_rows<Op>)
-    if (!t.in_l2 && !(narrow && t.in_memory) && t.c1 - t.c0 == t.channels &&
-        2 * fewest * t.channels < kPositionsLanes && rows_adjoin(t, Op::reads, Op::read_count) &&
+    if (map.family != kColumnsPlanar && rows_adjoin(t, Op::reads, Op::read_count) &&
         rows_adjoin(t, Op::writes, Op::write_count))
-      return kPositionsLanes / (fewest * t.channels) * fewest;
-  return fewest;
+      return longer_row_positions(t, map);
+  return map.mapped_positions();
 }
 
 /// Row by row through memory: of a tile of channels; of several positions in channels-last, the last of fewer.
@@ -193,6 +199,7 @@ static void map_columns(const Tile& t) {
   const LaneMap map(t);
   const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
   const int64_t positions = row_positions<Op>(t, map);
+  const bool longer = positions > map.mapped_positions();
   const Position begin = first_position(t);
   // Of 4 rows the look for NaN pays: bf16 of 16x512 infers in 0.57 of the time, of 4x512 in 0.91.
   const bool twins = LaneCoefficients<Op>::has_joined_twins && t.end - t.begin >= kMappedRows * positions &&
@@ -207,7 +214,7 @@ static void map_columns(const Tile& t) {
       const Cursor<Op> first(t, n, c, s);
       // Loads hide behind curves, as with masks: 60x100 infers behind a sigmoid in 0.92 of the time so (AVX-512).
       if constexpr (!Op::has_mask)
-        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins))
+        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins, longer))
           return map_joined_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
       map_single_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
     };
