@@ -164,7 +164,8 @@ BNORM_SHARED int64_t longer_row_positions(const Tile& t, const LaneMap& map) {
   const bool in_short_runs = map.family == kColumnsNarrow && t.in_memory;
   const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
   const bool gains = t.end - t.begin >= kLongerRows * positions && t.c1 - t.c0 == t.channels;
-  return positions > least && gains && !in_short_runs && !loads_cost ? positions : least;
+  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
+  return 2 * least * t.channels < kLongerRowLanes && gains && !in_short_runs && !loads_cost ? positions : least;
 }
 
 /// Whether the rows of those tensors that are given follow each other without gaps.
@@ -186,10 +187,9 @@ BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
 // that are shorter than kStreamedRun are faster there as they are: 100x3x50176 would infer in 1.2 (AVX2).
 template <class Op>
 static inline int64_t row_positions(const Tile& t, const LaneMap& map) {
-  if constexpr (makes_longer_rows<Op>)
-    if (map.family != kColumnsPlanar && rows_adjoin(t, Op::reads, Op::read_count) &&
-        rows_adjoin(t, Op::writes, Op::write_count))
-      return longer_row_positions(t, map);
+  if (makes_longer_rows<Op> && map.family != kColumnsPlanar && rows_adjoin(t, Op::reads, Op::read_count) &&
+      rows_adjoin(t, Op::writes, Op::write_count))
+    return longer_row_positions(t, map);
   return map.mapped_positions();
 }
 
