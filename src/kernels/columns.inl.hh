@@ -48,7 +48,7 @@ struct LaneMap {
   }
   /// The same of maps.
   int64_t mapped_channels(int64_t all) const { return family == kColumnsPlanar ? planar_channels() : all; }
-  /// Positions of a row of a map, at least (row_positions).
+  /// Positions of a row of a map, at least (map_row).
   int64_t mapped_positions() const {
     if (family == kColumns) return 1;
     if (family == kColumnsPlanar) return order.spatial;

@@ -93,7 +93,7 @@ static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, co
   return l;
 }
 
-/// Whether several rows that adjoin may be one (row_positions). Those with 16-bit types are mapped side by side, as are
+/// Whether several rows that adjoin may be one (map_row). Those with 16-bit types are mapped side by side, as are
 /// scalars, for which coefficients are half of the loads: 8x64x784 would infer in 1.8.
 template <class Op>
 constexpr bool makes_longer_rows = Op::shares_lines && !Op::has_halves && Part<float>::size > 1;
@@ -158,39 +158,49 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   }
 }
 
-/// Positions of a map's row where rows adjoin.
-BNORM_SHARED int64_t longer_row_positions(const Tile& t, const LaneMap& map) {
-  const int64_t least = map.mapped_positions(), positions = kLongerRowLanes / (least * t.channels) * least;
-  const bool in_short_runs = map.family == kColumnsNarrow && t.in_memory;
-  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
-  const bool gains = t.end - t.begin >= kLongerRows * positions && t.c1 - t.c0 == t.channels;
-  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
-  return 2 * least * t.channels < kLongerRowLanes && gains && !in_short_runs && !loads_cost ? positions : least;
-}
-
-/// Whether the rows of those tensors that are given follow each other without gaps.
-BNORM_SHARED bool rows_adjoin(const Tile& t, const int* tensors, int count) {
+/// Whether the rows of those tensors, a bit each, that are given follow each other without gaps.
+static inline bool rows_adjoin(const Tile& t, unsigned tensors) {
   const Order& o = t.order;
-  for (int i = 0; i < count; ++i) {
-    const View& v = t.tensor[tensors[i]];
-    if (v.data && ((o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels)))
-      return false;
+  for (int i = 0; tensors >> i != 0; ++i) {
+    const View& v = t.tensor[i];
+    const bool gaps = (o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels);
+    if ((tensors >> i & 1u) != 0 && v.data && gaps) return false;
   }
   return true;
 }
 
-/// Positions that make a row of a map: where rows adjoin as many as kLongerRowLanes hold.
+/// Positions that make a row of a map; `longer`: several rows that adjoin are one.
+struct MapRow {
+  int64_t positions;
+  bool longer;
+};
+
+/// Where rows adjoin, of the map's tensors, a bit each, as many positions as kLongerRowLanes hold; `tensors` 0: not.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
 // 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512). But rows of narrow channels
 // that are shorter than kStreamedRun are faster there as they are: 100x3x50176 would infer in 1.2 (AVX2).
+BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors) {
+  const int64_t least = map.mapped_positions(), all = t.end - t.begin;
+  if (all <= kLongerRows || tensors == 0) return {least, false};
+  const int64_t positions = kLongerRowLanes / (least * t.channels) * least;
+  const bool in_short_runs = map.family == kColumnsNarrow && t.in_memory;
+  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
+  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
+  if (map.family == kColumnsPlanar || 2 * least * t.channels >= kLongerRowLanes || t.c1 - t.c0 < t.channels ||
+      all < kLongerRows * positions || in_short_runs || loads_cost || !rows_adjoin(t, tensors))
+    return {least, false};
+  return {positions, true};
+}
+
+/// The tensors of a map whose rows may be longer, a bit each.
 template <class Op>
-static inline int64_t row_positions(const Tile& t, const LaneMap& map) {
-  if (makes_longer_rows<Op> && map.family != kColumnsPlanar && rows_adjoin(t, Op::reads, Op::read_count) &&
-      rows_adjoin(t, Op::writes, Op::write_count))
-    return longer_row_positions(t, map);
-  return map.mapped_positions();
+constexpr unsigned tensors_of_longer_rows() {
+  unsigned tensors = 0;
+  for (int r = 0; r < Op::read_count; ++r) tensors |= 1u << Op::reads[r];
+  for (int w = 0; w < Op::write_count; ++w) tensors |= 1u << Op::writes[w];
+  return makes_longer_rows<Op> ? tensors : 0;
 }
 
 /// Row by row through memory: of a tile of channels; of several positions in channels-last, the last of fewer.
@@ -198,8 +208,8 @@ template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap map(t);
   const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
-  const int64_t positions = row_positions<Op>(t, map);
-  const bool longer = positions > map.mapped_positions();
+  const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>());
+  const int64_t positions = row.positions;
   const Position begin = first_position(t);
   // Of 4 rows the look for NaN pays: bf16 of 16x512 infers in 0.57 of the time, of 4x512 in 0.91.
   const bool twins = LaneCoefficients<Op>::has_joined_twins && t.end - t.begin >= kMappedRows * positions &&
@@ -214,7 +224,7 @@ static void map_columns(const Tile& t) {
       const Cursor<Op> first(t, n, c, s);
       // Loads hide behind curves, as with masks: 60x100 infers behind a sigmoid in 0.92 of the time so (AVX-512).
       if constexpr (!Op::has_mask)
-        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins, longer))
+        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins, row.longer))
           return map_joined_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
       map_single_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
     };
