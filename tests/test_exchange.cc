@@ -73,7 +73,7 @@ class Ranks {
   std::barrier<> barrier_;
 };
 
-constexpr int64_t kGroups = 2, kChannels = 21, kSpatial = 16;  // more channels than are merged at a time
+constexpr int64_t kGroups = 2, kChannels = 70, kSpatial = 16;  // more channels than are merged at a time
 
 /// What a call is besides a step with ReLU.
 enum class Kind { kPlain, kFromOutput, kFromMask, kRenorm, kFrozen, kBlocked };
@@ -317,7 +317,7 @@ bnorm_status call_with(Fault fault, Args args, const bnorm_executor* broken, Cal
 /// One rank of three goes wrong in training, and in backward of what was given: it learns why, the others learn that,
 /// and nobody has written anything.
 void check_fault(Fault fault, bnorm_status own) {
-  Batch batch(6000, BNORM_PLANAR);  // large enough for an executor
+  Batch batch(1800, BNORM_PLANAR);  // large enough for an executor
   const std::vector<float> before = batch.y;
   const PlanPointer plan = batch.plan();
   std::vector<bnorm_status> statuses(6);
@@ -333,11 +333,11 @@ void check_fault(Fault fault, bnorm_status own) {
   scarce.release = release;
   const PlanPointer starved = batch.plan(&scarce);
   Ranks(3).run(plan.get(), [&](size_t r, const bnorm_exchange* exchange) {
-    const int64_t offset = batch.offset(static_cast<int64_t>(r) * 2000);
+    const int64_t offset = batch.offset(static_cast<int64_t>(r) * 600);
     const Fault mine = r == 1 ? fault : Fault::kNone;
     const bnorm_plan* const own_plan = mine == Fault::kMemory ? starved.get() : plan.get();
     bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
-    t.batch = 2000;
+    t.batch = 600;
     t.x = batch.x.data() + offset;
     t.y = batch.y.data() + offset;
     t.mean = shared[r].mean.data();
