@@ -22,9 +22,8 @@ void require_ok(bnorm_status status, const std::string& what) {
   throw std::runtime_error(what + ": " + bnorm_status_name(status) + ": " + bnorm_last_error());
 }
 
-/// Reads dy.
-bool is_backward(const Row& row) { return row.operation == Operation::backward || row.operation == Operation::sums; }
-bool wants_gradients(const Row& row) { return row.operation == Operation::backward; }
+bool reads_dy(const Row& row) { return row.operation == Operation::backward || row.operation == Operation::sums; }
+bool is_backward(const Row& row) { return row.operation == Operation::backward; }
 bnorm_type type_of(Dtype dtype) {
   constexpr bnorm_type types[] = {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16};
   return types[static_cast<size_t>(dtype)];
@@ -33,14 +32,14 @@ bnorm_type type_of(Dtype dtype) {
 /// Whether backward needs more than x to find the derivative: behind a residual y, where that tells it and is not to be
 /// left out, else the residual.
 bool reads_forward(const Row& row) {
-  return is_backward(row) && row.residual && row.activation != BNORM_IDENTITY && !row.from_mask;
+  return reads_dy(row) && row.residual && row.activation != BNORM_IDENTITY && !row.from_mask;
 }
 bool derives_from_y(const Row& row) {
   return reads_forward(row) && !row.from_residual && bnorm_support::activation(desc_of(row)).y_tells;
 }
-bool wants_dx(const Row& row) { return wants_gradients(row) && row.gradients != Gradients::params; }
-bool wants_params(const Row& row) { return wants_gradients(row) && row.gradients != Gradients::dx; }
-bool writes_y(const Row& row) { return !is_backward(row) && row.operation != Operation::moments; }
+bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }
+bool wants_params(const Row& row) { return is_backward(row) && row.gradients != Gradients::dx; }
+bool writes_y(const Row& row) { return !reads_dy(row) && row.operation != Operation::moments; }
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
   const bool from_z = row.activation != BNORM_IDENTITY && !derives_from_y(row) && !row.from_mask;
@@ -57,6 +56,9 @@ bool reads_residual(const Row& row) {
 
 /// Statistics run over groups as well; parameters are shared.
 int64_t statistics_of(const Row& row) { return row.groups * row.shape.channels; }
+
+/// Backward makes z of x, behind an activation.
+bool needs_affine(const Row& row) { return row.activation != BNORM_IDENTITY && !row.residual; }
 
 /// Statistics or gradient sums come before the first output.
 bool has_statistics_pass(const Row& row) { return row.operation == Operation::train || (wants_dx(row) && !row.frozen); }
@@ -84,7 +86,7 @@ std::array<size_t, 6> bytes_of_set(const Row& row) {
   return {in,
           if_wanted(needs_y(row), out),
           if_wanted(row.residual, out),
-          if_wanted(is_backward(row), out),
+          if_wanted(reads_dy(row), out),
           if_wanted(wants_dx(row), in),
           if_wanted(wants_dx(row) && row.residual, out)};
 }
@@ -157,7 +159,7 @@ Case::Case(const Row& row) : row_(row) {
   make_plan();
   fill();
   make_arguments();
-  if (is_backward(row_)) save_forward();
+  if (reads_dy(row_)) save_forward();
   make_traffic();
 }
 
@@ -256,6 +258,18 @@ void Case::make_exchange() {
   exchange_.buffer_count = static_cast<int64_t>(messages_.size());
 }
 
+/// What bnorm_moments takes of the arguments.
+bnorm_train_args Case::inputs_of_moments(const bnorm_train_args& train) {
+  bnorm_train_args args = BNORM_TRAIN_ARGS_INIT;
+  args.x = train.x;
+  args.weights = train.weights;
+  args.lengths = train.lengths;
+  args.workspace = train.workspace;
+  args.workspace_bytes = train.workspace_bytes;
+  args.executor = train.executor;
+  return args;
+}
+
 /// Limits that most corrections are within.
 void Case::give_renorm(bnorm_train_args& args) const {
   args.renorm_r = renorm_r_.data();
@@ -297,7 +311,7 @@ void Case::make_arguments() {
     train.mask = set.mask.data();
     if (row_.renorm) give_renorm(train);
     if (row_.ranks > 1) train.exchange = &exchange_;
-    train_.push_back(train);
+    train_.push_back(row_.operation == Operation::moments ? inputs_of_moments(train) : train);
 
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
     common(backward);
@@ -369,7 +383,7 @@ void Case::make_traffic() {
       for (std::byte* part : parts_of(buffer, part_bytes)) tensors.out[tensors.outs++] = part;
     };
     if (reads_x(row_)) add_in(set.x);
-    if (is_backward(row_)) {
+    if (reads_dy(row_)) {
       add_in(set.dy);
       if (needs_y(row_)) add_in(set.y);
       if (reads_residual(row_)) add_in(set.residual);
@@ -383,7 +397,7 @@ void Case::make_traffic() {
   }
   traffic_.turns = std::make_shared<Turns>(sets_.size());
   const auto parts_of_x = static_cast<int>(parts_of(sets_.front().x, part_bytes).size());
-  traffic_.first_pass_ins = is_backward(row_) ? traffic_.sets.front().ins : parts_of_x;
+  traffic_.first_pass_ins = reads_dy(row_) ? traffic_.sets.front().ins : parts_of_x;
   traffic_.tile_bytes = tile_bytes(row_);
   // A tile that fits the last-level cache is still there when its statistics are known.
   const bool stays = traffic_.tile_bytes * static_cast<size_t>(traffic_.first_pass_ins) <= last_level_cache_bytes();
@@ -409,7 +423,7 @@ void Case::make_twin_parameters() {
       traffic_.statistics_bytes = saved + running;
       break;
     case Operation::backward:
-      traffic_.parameter_bytes = per_channel * (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 : 1);
+      traffic_.parameter_bytes = per_channel * (needs_affine(row_) ? 2 : 1);
       traffic_.parameter_bytes += row_.frozen ? running : saved;
       traffic_.statistics_bytes = wants_params(row_) ? 2 * per_channel : 0;
       break;
@@ -417,14 +431,14 @@ void Case::make_twin_parameters() {
       traffic_.statistics_bytes = partials_.size() * sizeof(double);
       break;
     case Operation::sums:
-      traffic_.parameter_bytes = saved + (row_.activation != BNORM_IDENTITY && !row_.residual ? 2 * per_channel : 0);
+      traffic_.parameter_bytes = saved + (needs_affine(row_) ? 2 * per_channel : 0);
       traffic_.statistics_bytes = partials_.size() * sizeof(double);
       break;
   }
   traffic_.parameter_bytes += weights_.bytes() + lengths_.size() * sizeof(int64_t);
-  (is_backward(row_) ? traffic_.parameter_bytes : traffic_.statistics_bytes) += sets_.front().mask.bytes();
+  (reads_dy(row_) ? traffic_.parameter_bytes : traffic_.statistics_bytes) += sets_.front().mask.bytes();
   twin_parameters_ = Buffer(traffic_.parameter_bytes);
-  std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
+  if (twin_parameters_.bytes() > 0) std::memset(twin_parameters_.data(), 1, twin_parameters_.bytes());
   twin_statistics_ = Buffer(traffic_.statistics_bytes);
   traffic_.parameters = twin_parameters_.data();
   traffic_.statistics = twin_statistics_.data();
@@ -443,16 +457,7 @@ void Case::with_call(const Use& use) {
     case Operation::backward:
       return use([this](size_t i) { return bnorm_backward(plan_, &backward_[i]); });
     case Operation::moments:
-      return use([this](size_t i) {
-        bnorm_train_args args = BNORM_TRAIN_ARGS_INIT;  // without outputs, of which statistics know nothing
-        args.x = train_[i].x;
-        args.weights = train_[i].weights;
-        args.lengths = train_[i].lengths;
-        args.workspace = train_[i].workspace;
-        args.workspace_bytes = train_[i].workspace_bytes;
-        args.executor = train_[i].executor;
-        return bnorm_moments(plan_, &args, partials_.data());
-      });
+      return use([this](size_t i) { return bnorm_moments(plan_, &train_[i], partials_.data()); });
     case Operation::sums:
       return use([this](size_t i) { return bnorm_backward_sums(plan_, &backward_[i], partials_.data()); });
     case Operation::simple:

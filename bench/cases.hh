@@ -66,7 +66,7 @@ class Case {
   /// Spoils the output, makes the timed call once, and compares up to eight channels with the formula evaluated in
   /// long double. Throws std::runtime_error naming the first wrong element.
   void verify();
-  /// Output element (y, or dx of backward) at a logical position [G][N][C][S].
+  /// Output element (y, or dx of backward) at a logical position [G][N][C][S], of an operation that has one.
   double output(int64_t position) const;
 
  private:
@@ -77,6 +77,7 @@ class Case {
   void make_exchange();
   void make_arguments();
   void give_renorm(bnorm_train_args& args) const;
+  static bnorm_train_args inputs_of_moments(const bnorm_train_args& train);
   void make_traffic();
   void make_twin_parameters();
   void save_forward();

@@ -11,7 +11,7 @@
 namespace bnorm_bench {
 
 inline size_t element_bytes(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
-/// Of weights.
+/// Of coefficients and weights.
 inline Dtype arithmetic_dtype(const Row& row) { return row.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 inline Dtype parameter_dtype(const Row& row) { return row.param_dtype.value_or(arithmetic_dtype(row)); }
 

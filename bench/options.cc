@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "cases.hh"
+#include "element.hh"
 #include "peer.hh"
 #include "support/isa_scope.hh"
 
@@ -139,7 +140,7 @@ struct Words {
                                    dtypes = {"f32"}, isas;
   std::vector<int> threads;
   int64_t groups = 1, ranks = 1;
-  std::string activation = "identity", output_dtype, param_dtype;  // "": that of the data, what follows from it
+  std::string activation = "identity", output_dtype, param_dtype;  // "": what the data's asks for
   bool residual = false, cold = false, weighted = false, renorm = false, from_output = false, from_mask = false,
        from_residual = false, slice = false, lengths = false;
 };
@@ -150,7 +151,9 @@ double bytes_in_use(const Row& row) {
   const double elements = static_cast<double>(row.groups) * static_cast<double>(row.shape.batch) *
                           static_cast<double>(row.shape.channels) * static_cast<double>(row.shape.spatial);
   if (elements > static_cast<double>(kMostElements)) return elements * 8;
-  return static_cast<double>(sets_of(row)) * static_cast<double>(set_bytes(row));
+  const double partials = 2 + 2 * static_cast<double>(row.groups) * static_cast<double>(row.shape.channels + 1);
+  const double messages = row.ranks > 1 ? static_cast<double>(row.ranks + 1) * partials * sizeof(double) : 0;
+  return static_cast<double>(sets_of(row)) * static_cast<double>(set_bytes(row)) + messages;
 }
 
 /// `bytes`: of all rows that are timed together, but for peers' copies.
@@ -165,7 +168,8 @@ void refuse_larger_than_memory(double bytes, const Row& row, const std::string& 
 
 /// Why a combination does not exist, or "".
 std::string obstacle(const Row& row) {
-  const bool plain = row.layout == Layout::planar && types_of(row) == "f32" && row.groups == 1 && !row.slice;
+  const bool plain =
+      row.layout == Layout::planar && types_of(row) == "f32" && !row.param_dtype && row.groups == 1 && !row.slice;
   const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
   const bool in_parts = row.operation == Operation::moments || row.operation == Operation::sums;
   const bool invertible =
@@ -177,7 +181,8 @@ std::string obstacle(const Row& row) {
   if (row.weighted && row.lengths) return operation_name(row) + ": weights must be without lengths";
   if (row.operation == Operation::moments && (row.activation != BNORM_IDENTITY || row.residual))
     return operation_name(row) + ": must be without activation and residual, which moments know nothing of";
-  if (row.ranks > 1 && !trains) return operation_name(row) + ": must be train or backward to have ranks";
+  if (row.ranks > 1 && (!trains || row.frozen))
+    return operation_name(row) + ": must be train or backward, not frozen, to have ranks";
   if (row.renorm && (!trains || row.frozen)) return operation_name(row) + ": must be train or backward, not frozen";
   if (row.from_output && (row.operation != Operation::backward || !invertible || row.residual))
     return operation_name(row) + ": must be backward of identity, leaky_relu or elu without residual";
@@ -192,7 +197,7 @@ std::string obstacle(const Row& row) {
            ": a slice must be of one type, planar or channels_last, in runs of whole cache lines";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
-           ": the simple calls take packed planar f32, one group, nothing fused";
+           ": must be packed planar f32 with parameters in f32, one group, nothing fused";
   }
   if (row.layout == Layout::blocked && (row.shape.channels % kChannelBlock != 0 || row.groups != 1)) {
     return "blocked: channels must be a multiple of " + std::to_string(kChannelBlock) + ", in one group";
@@ -224,29 +229,31 @@ void add_groups(const Words& words, const std::string& shape, const std::string&
   for (const std::string& dtype : words.dtypes) {
     for (const int threads : words.threads) {
       const NamedOperation& named = kOperations.at(operation);
-      const Row row = {named.operation,
-                       Layout::planar,
-                       kDtypes.at(dtype),
-                       words.groups,
-                       sizes.shape,
-                       threads,
-                       isa,
-                       kActivations.at(words.activation),
-                       words.residual,
-                       words.cold,
-                       sizes.depth,
-                       named.frozen,
-                       named.gradients,
-                       kDtypes.at(words.output_dtype.empty() ? dtype : words.output_dtype),
-                       words.weighted,
-                       words.renorm,
-                       words.from_output,
-                       words.from_mask,
-                       words.from_residual,
-                       words.slice,
-                       words.lengths,
-                       words.param_dtype.empty() ? std::nullopt : std::optional(kDtypes.at(words.param_dtype)),
-                       words.ranks};
+      Row row = {.operation = named.operation,
+                 .layout = Layout::planar,
+                 .dtype = kDtypes.at(dtype),
+                 .groups = words.groups,
+                 .shape = sizes.shape,
+                 .threads = threads,
+                 .isa = isa,
+                 .activation = kActivations.at(words.activation),
+                 .residual = words.residual,
+                 .cold = words.cold,
+                 .depth = sizes.depth,
+                 .frozen = named.frozen,
+                 .gradients = named.gradients,
+                 .output_dtype = kDtypes.at(words.output_dtype.empty() ? dtype : words.output_dtype),
+                 .weighted = words.weighted,
+                 .renorm = words.renorm,
+                 .from_output = words.from_output,
+                 .from_mask = words.from_mask,
+                 .from_residual = words.from_residual,
+                 .slice = words.slice,
+                 .lengths = words.lengths,
+                 .param_dtype = std::nullopt,
+                 .ranks = words.ranks};
+      if (!words.param_dtype.empty() && kDtypes.at(words.param_dtype) != parameter_dtype(row))
+        row.param_dtype = kDtypes.at(words.param_dtype);
       add_group(row, words, shape, options);
     }
   }

@@ -48,7 +48,7 @@ struct Row {
   bool slice = false;                ///< tensors are the first half of the channels of ones twice as wide
   bool lengths = false;              ///< samples are padded to their positions
   std::optional<Dtype> param_dtype;  ///< another than f32, of f64 data f64
-  int64_t ranks = 1;                 ///< above 1: statistics over so many, all of this batch, by copies in memory
+  int64_t ranks = 1;  ///< above 1: statistics over so many, all of this batch, by copies in memory that no floor counts
 
   /// Channels in memory, those between the row's own included.
   int64_t width() const { return slice ? 2 * shape.channels : shape.channels; }

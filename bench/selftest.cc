@@ -218,11 +218,15 @@ int run_selftest() {
               "--threads", "1,2"});
   for (const char* feature : {"--weighted", "--lengths"})
     check_rows({"--shape", "3,5,7", "--operation", "moments,sums", feature});
+  check_rows({"--shape", "3,16,7", "--operation", "moments,sums", "--slice"});
   check_rows({"--shape", "3,5,7", "--operation", "sums", "--activation", "relu", "--residual"});
   check_rows({"--shape", "3,32,7", "--operation", "moments,sums", "--layout", "blocked"});
   check_rows({"--shape", "3,5,7", "--operation", "train,backward", "--groups", "2", "--ranks", "5"});
   check_refused({"--operation", "moments", "--residual"}, "--operation", "moments know nothing of");
   check_refused({"--operation", "infer", "--ranks", "2"}, "--operation", "ranks");
+  check_refused({"--operation", "frozen", "--ranks", "2"}, "--operation", "ranks");
+  check_refused({"--shape", "1,2048,1", "--operation", "train", "--ranks", "1048576"}, "--shape", "GB");
+  check_refused({"--operation", "simple", "--param-dtype", "bf16"}, "--operation", "nothing fused");
   check_refused({"--operation", "train", "--weighted", "--lengths"}, "--operation", "without lengths");
   for (const char* dtype : {"bf16", "f16", "f32"})
     check_rows({"--shape", "3,5,7", "--operation", "infer,prepared,train,backward", "--dtype", "f32,bf16",

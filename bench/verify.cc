@@ -126,8 +126,10 @@ GradientSums gradient(const Row& row, const Channel& channel, std::vector<Real>&
     const Real z = channel.z(i);
     const Real x_hat = channel.x_hat(i);
     if (f.slope_jump(z, tolerance(reads_y ? row.output_dtype : Dtype::f32, channel.z_terms(i))) > 0) {
-      sums.shift_open += std::fabs(dz[i]);
-      sums.scale_open += std::fabs(dz[i] * x_hat);
+      if (channel.weights[i] > 0) {
+        sums.shift_open += std::fabs(dz[i]);
+        sums.scale_open += std::fabs(dz[i] * x_hat);
+      }
       dz[i] = NAN;
       continue;
     }
@@ -153,6 +155,9 @@ void check_dresidual(const Row& row, const std::vector<Real>& dz, const std::vec
   }
 }
 
+/// Of statistics in f64: docs/numerics.md has 9.6e-11 a block; the means here add next to nothing.
+constexpr Real kOfSums = 1e-9;
+
 /// What training saves of a channel, and its running mean.
 struct Trained {
   Real mean, inv_std, running_mean;
@@ -162,9 +167,8 @@ void check_trained(const Row& row, const Channel& channel, const Trained& got, R
   const Real factor = desc_of(row).average_factor;
   const Real running = running_before + factor * (channel.mean - running_before);
   const Real terms = std::fabs(channel.mean) + 1 / channel.inv_std;
-  constexpr Real of_sums = 1e-9;  // docs/numerics.md: 9.6e-11 a block; the means here add next to nothing
-  if (!within(got.mean, channel.mean, of_sums * terms)) fail(row, "mean", c, 0, got.mean, channel.mean);
-  if (!within(got.inv_std, channel.inv_std, of_sums * channel.inv_std))
+  if (!within(got.mean, channel.mean, kOfSums * terms)) fail(row, "mean", c, 0, got.mean, channel.mean);
+  if (!within(got.inv_std, channel.inv_std, kOfSums * channel.inv_std))
     fail(row, "inv_std", c, 0, got.inv_std, channel.inv_std);
   if (row.groups == 1 && !within(got.running_mean, running, tolerance(parameter_dtype(row), terms)))
     fail(row, "running_mean", c, 0, got.running_mean, running);
@@ -176,13 +180,12 @@ struct Partial {
 };
 
 void check_moments(const Row& row, const Channel& channel, const Partial& got, int64_t c) {
-  constexpr Real of_sums = 1e-9;  // as of what training saves
   const Real deviation = 1 / channel.inv_std;
   const Real m2 = channel.count() * (deviation * deviation - Real{kEpsilon});
   if (got.count != channel.count()) fail(row, "count", c, 0, got.count, channel.count());
-  if (!within(got.first, channel.mean, of_sums * (std::fabs(channel.mean) + deviation)))
+  if (!within(got.first, channel.mean, kOfSums * (std::fabs(channel.mean) + deviation)))
     fail(row, "mean", c, 0, got.first, channel.mean);
-  if (!within(got.second, m2, of_sums * channel.count() * deviation * deviation)) fail(row, "M2", c, 0, got.second, m2);
+  if (!within(got.second, m2, kOfSums * channel.count() * deviation * deviation)) fail(row, "M2", c, 0, got.second, m2);
 }
 
 void check_sums(const Row& row, const Channel& channel, const GradientSums& sums, const Partial& got, int64_t c) {

@@ -425,7 +425,7 @@ class Plan:
         args = self._arguments(kind or function, arrays, batch=batch, executor=executor, **numbers)
         rest = () if partials is None else (self._doubles(partials),)
         status = getattr(c, f"bnorm_{function}")(self._plan, args, *rest)
-        if messages and messages.error:
+        if messages and messages.error and status == c.BNORM_EXECUTION_FAILED:
             raise messages.error
         self.library.check(status)
 
@@ -534,7 +534,7 @@ class Plan:
     def _counted(self, batch: int, weights: np.ndarray | None, lengths: np.ndarray | None):
         if weights is None and lengths is None:
             return {}
-        letters, planned = self.geometry.axes.replace("C", "").replace("c", ""), self.geometry.size("N")
+        letters, planned = self.geometry.positions, self.geometry.size("N")
         samples = "".join(letter for letter in "GN" if letter in letters)
         if not letters.startswith(samples):
             raise ValueError(f"weights and lengths need G and N before all other axes but C, not '{self.geometry.axes}'")

@@ -31,13 +31,18 @@ class Geometry:
         return self.shape[-1] if self.axes[-1] == "c" else 0
 
     def size(self, letter: str) -> int:
-        """Of G, N or C, whole channels."""
+        """Of an axis, 1 where it is missing; of C all channels, in blocks too."""
         size = self.shape[self.axes.index(letter)] if letter in self.axes else 1
         return size * self.block if letter == "C" and self.block else size
 
     @property
+    def positions(self) -> str:
+        """The axes but those of channels."""
+        return "".join(letter for letter in self.axes if letter not in "Cc")
+
+    @property
     def spatial(self) -> int:
-        return math.prod(size for letter, size in zip(self.axes, self.shape) if letter not in "GNCc")
+        return math.prod(self.size(letter) for letter in self.positions if letter not in "GN")
 
     def packed_strides(self, itemsize: int) -> tuple[int, ...]:
         """Byte strides of a C-contiguous array."""
@@ -53,7 +58,7 @@ class Geometry:
         spatial = [
             (size, stride // itemsize)
             for letter, size, stride in zip(self.axes, self.shape, byte_strides)
-            if letter not in "GNCc" and size != 1
+            if letter in self.positions and letter not in "GN" and size != 1
         ]
         for (_, outer), (size, inner) in pairwise(spatial):
             if outer != size * inner:

@@ -17,10 +17,7 @@ void merge_parts(const Plan& plan, PartialKind kind, int64_t n, const Part& part
     Partial counts;
     merge_range(
         *plan.table, PartialKind::kSums, 1, 0, n,
-        [&](int64_t i, Partial& p) {
-          p = {from(i).count[g], {from(i).square_of(g)}, {}};
-        },
-        counts);
+        [&](int64_t i, Partial& p) { set_counts(p, from(i).count[g], from(i).square_of(g)); }, counts);
     const int64_t channels = plan.desc.channels;
     for (int64_t c = 0; c < channels; c += kMergeChannels) {
       const int64_t some = std::min(kMergeChannels, channels - c), at = g * channels + c;

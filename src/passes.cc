@@ -6,9 +6,9 @@
 namespace bnorm {
 namespace {
 
-/// Strips mapped from first to last before those ahead of them: half of L2. Shorter steps leave less unread, but each
-/// sets out anew: with an eighth of that, training and backward of 8x64x784, 50x64x3136 and 8x1024x196 channels-last
-/// take 1.03 to 1.1 of the time (AVX2, L2 of 512 KB).
+/// Strips mapped from first to last before those ahead of them: of x half of L2. Shorter steps leave less unread, but
+/// each sets out anew: with an eighth of that, training and backward of 8x64x784, 50x64x3136 and 8x1024x196
+/// channels-last take 1.03 to 1.1 of the time (AVX2, L2 of 512 KB).
 int64_t strips_back(const Run& run, int64_t channels) {
   const int64_t strip_bytes = std::max<int64_t>(kStrip * channels * run.plan.element_bytes(kX), 1);
   return std::max<int64_t>(run.plan.tile_bytes / strip_bytes, 1);

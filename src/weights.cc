@@ -38,14 +38,14 @@ Tile weights_tile(const Run& run, const Form& form, int64_t g) {
 
 /// Sums of all blocks of a group, along the tree of the partials whose counts they are.
 void sum_blocks(const Run& run, int64_t g) {
-  Partial all = {};
+  Partial all;
+  set_counts(all, 0, 0);
   if (run.blocks() > 0)
     merge_range(
         run.table(), PartialKind::kSums, 1, 0, run.blocks(),
         [&](int64_t b, Partial& part) {
-          part = {};
-          part.count = run.w.block_weight[g * run.blocks() + b];
-          part.first[0] = run.w.block_square[g * run.blocks() + b];
+          const int64_t at = g * run.blocks() + b;
+          set_counts(part, run.w.block_weight[at], run.w.block_square[at]);
         },
         all);
   run.w.group_weight[g] = all.count;

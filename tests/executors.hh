@@ -17,8 +17,8 @@ struct Executor {
   std::function<void(const std::function<void(const bnorm_executor*)>&)> with;
 };
 
-/// Serial, oneTBB with 1 to 64 threads (if built with it), and callers' executors that run tasks on 8 threads at once
-/// and, but for ThreadSanitizer, in reverse, shuffled, and as if there were 1000 threads. Lives as long as the program.
+/// Serial, oneTBB with 1 to 64 threads (if built with it), and callers' executors that run tasks on 8 threads at once,
+/// in reverse, shuffled, and as if there were 1000; under sanitizers fewer. Lives as long as the program.
 const std::vector<Executor>& executors();
 
 /// How a caller's executor runs its tasks, or how it breaks its contract.

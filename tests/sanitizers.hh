@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// BNORM_TESTS_TSAN: 1 under ThreadSanitizer, else 0. BNORM_TESTS_SANITIZED: 1 under it or AddressSanitizer, else 0.
+// BNORM_TESTS_SANITIZED: 1 under a sanitizer that has memory or threads in hand, else 0.
 #pragma once
 
-#if defined(__has_feature)
-#define BNORM_TESTS_CLANG_HAS(feature) __has_feature(feature)
-#else
-#define BNORM_TESTS_CLANG_HAS(feature) 0
-#endif
-
-#if defined(__SANITIZE_THREAD__) || BNORM_TESTS_CLANG_HAS(thread_sanitizer)
-#define BNORM_TESTS_TSAN 1
-#else
-#define BNORM_TESTS_TSAN 0
-#endif
-
-#if BNORM_TESTS_TSAN || defined(__SANITIZE_ADDRESS__) || BNORM_TESTS_CLANG_HAS(address_sanitizer)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define BNORM_TESTS_SANITIZED 1
-#else
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define BNORM_TESTS_SANITIZED 1
+#endif
+#endif
+#if !defined(BNORM_TESTS_SANITIZED)
 #define BNORM_TESTS_SANITIZED 0
 #endif

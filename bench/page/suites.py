@@ -81,7 +81,7 @@ FEATURES = {
     "renorm": _feature("batch renormalization", "--renorm", operations=_TRAINED),
     "weights": _feature("weights", "--weighted", operations=_TRAINED),
     "lengths": _feature("lengths of padded samples", "--lengths", operations=_TRAINED),
-    "parts": _subset("moments alone", "moments"),
+    "moments": _subset("moments alone", "moments"),
     "sums": _subset("gradient sums alone", "sums"),
     "ranks": _feature("statistics over 1,000 callers, without the network", "--ranks", "1000", operations=_TRAINED),
     "dx": _subset("dx alone", "backward_dx"),

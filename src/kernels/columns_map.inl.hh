@@ -2,7 +2,8 @@
 // Maps of columns: rows in the order of memory, each lane under the coefficients of its channel.
 #pragma once
 
-// Rows mapped side by side, so that coefficients are loaded once for all of them: 60 x 100 takes 0.65 of the time.
+// Rows mapped side by side, so that coefficients are loaded once for all of them, where they are not made longer
+// (map_row): few rows, or with gaps between them, or of 16-bit types.
 // Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
 // unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
 // Rows so wide that their coefficients are gone from L1 when the next row asks for them gain, too: inference of
@@ -10,7 +11,8 @@
 // KB). Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
-// Lanes of rows that adjoin and are mapped as one, where that makes so many rows: fewer spread coefficients for less.
+// Lanes of rows that adjoin and are mapped as one (map_row), where that makes so many rows: fewer do not repay
+// spreading the coefficients.
 constexpr int64_t kLongerRowLanes = 512, kLongerRows = 12;
 static_assert(kLongerRowLanes <= kTileLanes);
 
@@ -103,6 +105,7 @@ template <class Op>
 static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>& step, int64_t rows, int64_t lanes,
                              bool twins, bool longer) {
   const bool adjoin = step.from[0] == lanes;
+  // Beyond L2 planar 1024x32x4, whose rows are of all channels, infers so in 0.87 of the time, trains in 0.93.
   const bool alone = makes_longer_rows<Op> && adjoin && (longer || !t.in_l2);
   const bool few = !alone && lanes <= (adjoin && t.in_l2 ? kMappedLanesInL2 : kMappedLanes);
   // The least that a map has: center, gain and offset. Halves are slower than their coefficients: f16 infers in 1.16.
@@ -162,9 +165,9 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
 static inline bool rows_adjoin(const Tile& t, unsigned tensors) {
   const Order& o = t.order;
   for (int i = 0; tensors >> i != 0; ++i) {
+    if ((tensors >> i & 1u) == 0 || !t.tensor[i].data) continue;
     const View& v = t.tensor[i];
-    const bool gaps = (o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels);
-    if ((tensors >> i & 1u) != 0 && v.data && gaps) return false;
+    if ((o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels)) return false;
   }
   return true;
 }
@@ -175,22 +178,23 @@ struct MapRow {
   bool longer;
 };
 
-/// Where rows adjoin, of the map's tensors, a bit each, as many positions as kLongerRowLanes hold; `tensors` 0: not.
+/// The rows of a map: of as many positions as kLongerRowLanes hold where they adjoin in all its tensors, a bit each;
+/// never where `tensors` is 0.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
 // 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
-// in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512). But rows of narrow channels
-// that are shorter than kStreamedRun are faster there as they are: 100x3x50176 would infer in 1.2 (AVX2).
+// in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
 BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  if (all <= kLongerRows || tensors == 0) return {least, false};
-  const int64_t positions = kLongerRowLanes / (least * t.channels) * least;
-  const bool in_short_runs = map.family == kColumnsNarrow && t.in_memory;
-  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
-  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
-  if (map.family == kColumnsPlanar || 2 * least * t.channels >= kLongerRowLanes || t.c1 - t.c0 < t.channels ||
-      all < kLongerRows * positions || in_short_runs || loads_cost || !rows_adjoin(t, tensors))
+  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14. Small calls divide nothing.
+  if (tensors == 0 || all <= kLongerRows || map.family == kColumnsPlanar || t.c1 - t.c0 < t.channels ||
+      2 * least * t.channels >= kLongerRowLanes)
     return {least, false};
+  const int64_t positions = kLongerRowLanes / (least * t.channels) * least;
+  // Rows that are too short to go around the caches are faster in memory as they are: 100x3x50176 would infer in 1.2.
+  const bool stays = t.in_memory && map.family == kColumnsNarrow && least * t.channels < kStreamedRun;
+  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
+  if (all < kLongerRows * positions || stays || loads_cost || !rows_adjoin(t, tensors)) return {least, false};
   return {positions, true};
 }
 
@@ -232,7 +236,7 @@ static void map_columns(const Tile& t) {
       const int64_t rows = (t.end - t.begin) / positions, rest = t.end - t.begin - rows * positions;
       const int64_t last = t.end - rest;
       map_rows_at(begin.n, begin.s, RowStep<Op>(lanes), rows, lanes);
-      map_rows_at(last / spatial, last % spatial, RowStep<Op>(lanes), rest > 0, rest * channels);
+      map_rows_at(last / spatial, last % spatial, RowStep<Op>(rest * channels), rest > 0, rest * channels);
     } else if (map.family == kColumns && spatial > 1) {
       each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
         map_rows_at(n, s0, {t, &View::s}, s1 - s0, lanes);

@@ -98,3 +98,21 @@ def test_what_allgather_raises_is_raised(library, batch):
         plan.backward(x, dy, scale, mean=mean, inv_std=inv_std, exchange=Exchange(1, allgather))
     with pytest.raises(BnormError, match="ranks"):
         plan.train(x, scale, exchange=Exchange(0, allgather))
+
+
+def test_messages_outlive_their_call(library, batch):
+    """Memory that allgather keeps stays valid, and what it sends is not for it to change."""
+    x, _, scale = batch
+    kept = []
+
+    def allgather(sent, received):
+        received[...] = sent
+        kept.append((sent, sent.copy()))
+        with pytest.raises(ValueError, match="read-only"):
+            sent[0] = 1
+
+    plan = Plan(library, x.shape, axes="NCHW")
+    for _ in range(3):
+        plan.train(x, scale, exchange=Exchange(1, allgather))
+    for sent, copied in kept:
+        assert np.array_equal(sent, copied)
