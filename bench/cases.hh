@@ -49,6 +49,8 @@ bnorm_desc desc_of(const Row& row);
 /// Sets that a row rotates over: 1, or enough for 4 x the last-level cache.
 size_t sets_of(const Row& row);
 
+struct Channel;  // of verify.cc
+
 /// One row ready to be called. Threads: 1 is BNORM_SERIAL, more are oneTBB in an arena of that size; the simple tier
 /// has no executor, so its calls run in an arena for 1 as well.
 class Case {
@@ -82,6 +84,10 @@ class Case {
   void make_twin_parameters();
   void save_forward();
   void call_once();
+  void spoil_outputs();
+  Channel channel_at(int64_t g, int64_t c) const;
+  void verify_forward(int64_t g, int64_t c, double running_mean_before) const;
+  void verify_backward(int64_t c) const;
   template <class Use>
   void with_call(const Use& use);
   template <class Call>

@@ -13,9 +13,24 @@
 #include "support/activation.hh"
 
 namespace bnorm_bench {
-namespace {
 
 using Real = long double;
+
+/// One group's values of one channel, and what the formulas make of them.
+struct Channel {
+  std::vector<Real> x, dy, residual, y;  // y: of the forward call, for backward
+  std::vector<Real> weights;
+  Real scale = 1, shift = 0, mean = 0, inv_std = 1;  // scale and shift with the corrections of batch renormalization
+  Real r = 1, d = 0;                                 // which are these
+
+  Real count() const { return std::accumulate(weights.begin(), weights.end(), Real{0}); }
+
+  Real x_hat(size_t i) const { return (x[i] - mean) * inv_std; }
+  Real z(size_t i) const { return x_hat(i) * scale + shift + residual[i]; }
+  Real z_terms(size_t i) const { return std::fabs(x_hat(i) * scale) + std::fabs(shift) + std::fabs(residual[i]); }
+};
+
+namespace {
 
 /// Unit roundoff of a type.
 Real unit(Dtype dtype) {
@@ -29,19 +44,6 @@ Real tolerance(Dtype dtype, Real terms) {
   const Real arithmetic = dtype == Dtype::f64 ? 72 * unit(Dtype::f64) : 8 * unit(Dtype::f32);
   return terms * (arithmetic + unit(dtype));
 }
-
-/// One group's values of one channel, and what the formulas make of them.
-struct Channel {
-  std::vector<Real> x, dy, residual, y;  // y: of the forward call, for backward
-  std::vector<Real> weights;
-  Real scale, shift, mean, inv_std;  // scale and shift with the corrections of batch renormalization
-
-  Real count() const { return std::accumulate(weights.begin(), weights.end(), Real{0}); }
-
-  Real x_hat(size_t i) const { return (x[i] - mean) * inv_std; }
-  Real z(size_t i) const { return x_hat(i) * scale + shift + residual[i]; }
-  Real z_terms(size_t i) const { return std::fabs(x_hat(i) * scale) + std::fabs(shift) + std::fabs(residual[i]); }
-};
 
 void batch_statistics(Channel& channel) {
   const Real count = channel.count();
@@ -112,6 +114,17 @@ struct GradientSums {
   Real shift = 0, scale = 0;              ///< dshift, dscale
   Real shift_terms = 0, scale_terms = 0;  ///< sums of absolute values
   Real shift_open = 0, scale_open = 0;    ///< of elements so close to a kink that rounding decides
+
+  /// Adds those of one group, `ranks` times.
+  void add(const GradientSums& b, const Channel& channel, Real ranks) {
+    const Real r = ranks * channel.r, d = ranks * channel.d;
+    shift += ranks * b.shift;
+    scale += b.scale * r + b.shift * d;
+    shift_terms += ranks * b.shift_terms;
+    scale_terms += b.scale_terms * r + b.shift_terms * std::fabs(d);
+    shift_open += ranks * b.shift_open;
+    scale_open += b.scale_open * r + b.shift_open * std::fabs(d);
+  }
 };
 
 /// dz of each element, what its derivative may be wrong by, and the sums; elements whose derivative rounding decides
@@ -216,103 +229,117 @@ void check_dx(const Row& row, const Channel& channel, const GradientSums& sums, 
   }
 }
 
+void check_param_gradients(const Row& row, const GradientSums& total, Real dscale, Real dshift, int64_t c) {
+  const Dtype parameter = parameter_dtype(row);
+  if (!within(dshift, total.shift, tolerance(parameter, total.shift_terms) + total.shift_open))
+    fail(row, "dshift", c, 0, dshift, total.shift);
+  if (!within(dscale, total.scale, tolerance(parameter, total.scale_terms) + total.scale_open))
+    fail(row, "dscale", c, 0, dscale, total.scale);
+}
+
+/// Of group g and channel c. In blocks of channels each block has a count; they are the same.
+Partial partial_at(const Row& row, const std::vector<double>& partials, int64_t g, int64_t c) {
+  const int64_t channels = row.shape.channels;
+  const int64_t counts = row.layout == Layout::blocked ? channels / kChannelBlock : row.groups;
+  const double* const first = partials.data() + counts + g * channels;
+  return {partials[static_cast<size_t>(g)], first[c], first[row.groups * channels + c]};
+}
+
 }  // namespace
 
-void Case::verify() {
+/// NaN, in every type, where the timed call writes.
+void Case::spoil_outputs() {
   const TensorSet& set = sets_.front();
-  const Operation operation = row_.operation;
-  const bool backward = operation == Operation::backward, train = operation == Operation::train;
-  const bool moments = operation == Operation::moments, sums_alone = operation == Operation::sums;
   const auto spoil = [](std::initializer_list<const Buffer*> buffers) {
     for (const Buffer* buffer : buffers)
-      if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());  // NaN in every type
+      if (buffer->bytes() > 0) std::memset(buffer->data(), 0xff, buffer->bytes());
   };
-  if (backward) spoil({&set.dx, &set.dresidual, &dscale_, &dshift_});
-  if (!backward && !sums_alone) spoil({&set.y});
-  if (train) spoil({&mean_, &inv_std_});
-  std::fill(partials_.begin(), partials_.end(), NAN);
-  const Dtype parameter = parameter_dtype(row_);
-  const int64_t channels = row_.shape.channels;
-  std::vector<Real> running_before;
-  for (int64_t at = 0; at < row_.groups * channels; ++at)
-    running_before.push_back(read_element(running_mean_.data(), parameter, at));
-  call_once();
-  const auto partial_at = [&](int64_t at) -> Partial {
-    // In blocks of channels each block has a count; they are the same.
-    const int64_t counts = row_.layout == Layout::blocked ? channels / kChannelBlock : row_.groups;
-    const double* const first = partials_.data() + counts;
-    return {partials_[static_cast<size_t>(row_.layout == Layout::blocked ? 0 : at / channels)], first[at],
-            first[row_.groups * channels + at]};
-  };
+  switch (row_.operation) {
+    case Operation::backward:
+      return spoil({&set.dx, &set.dresidual, &dscale_, &dshift_});
+    case Operation::train:
+      return spoil({&set.y, &mean_, &inv_std_});
+    case Operation::moments:
+    case Operation::sums:
+      std::fill(partials_.begin(), partials_.end(), NAN);
+      return;
+    default:
+      return spoil({&set.y});
+  }
+}
 
-  const int64_t samples = std::min<int64_t>(channels, 8);
+Channel Case::channel_at(int64_t g, int64_t c) const {
+  const TensorSet& set = sets_.front();
+  const Dtype parameter = parameter_dtype(row_);
+  const int64_t at = g * row_.shape.channels + c;
+  Channel r;
+  r.x = gather(row_, set.x, row_.dtype, g, c);
+  r.dy = gather(row_, set.dy, row_.output_dtype, g, c);
+  r.residual = gather(row_, set.residual, row_.output_dtype, g, c);
+  r.y = gather(row_, set.y, row_.output_dtype, g, c);
+  r.weights = gather_weights(row_, weights_, lengths_, g);
+  r.scale = read_element(scale_.data(), parameter, c);
+  r.shift = read_element(shift_.data(), parameter, c);
+  r.mean = read_element(running_mean_.data(), parameter, at);
+  r.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
+  const Operation o = row_.operation;
+  if (o != Operation::infer && o != Operation::prepared && o != Operation::simple && !row_.frozen) batch_statistics(r);
+  if (row_.renorm) {
+    r.r = read_element(renorm_r_.data(), Dtype::f64, at);
+    r.d = read_element(renorm_d_.data(), Dtype::f64, at);
+    r.shift += r.scale * r.d;
+    r.scale *= r.r;
+  }
+  if (row_.from_output) take_from_output(row_, r);
+  return r;
+}
+
+void Case::verify_forward(int64_t g, int64_t c, double running_mean_before) const {
+  const Channel channel = channel_at(g, c);
+  const int64_t at = g * row_.shape.channels + c;
+  if (row_.operation == Operation::moments) return check_moments(row_, channel, partial_at(row_, partials_, g, c), c);
+  if (row_.operation == Operation::train)
+    check_trained(row_, channel,
+                  {read_element(mean_.data(), Dtype::f64, at), read_element(inv_std_.data(), Dtype::f64, at),
+                   read_element(running_mean_.data(), parameter_dtype(row_), at)},
+                  running_mean_before, c);
+  check_forward(row_, channel, gather(row_, sets_.front().y, row_.output_dtype, g, c), c);
+}
+
+void Case::verify_backward(int64_t c) const {
+  const TensorSet& set = sets_.front();
+  GradientSums total;
+  for (int64_t g = 0; g < row_.groups; ++g) {
+    const Channel channel = channel_at(g, c);
+    std::vector<Real> dz, dz_error;
+    const GradientSums sums = gradient(row_, channel, dz, dz_error);
+    if (row_.operation == Operation::sums) check_sums(row_, channel, sums, partial_at(row_, partials_, g, c), c);
+    if (set.dx.bytes() > 0) check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, row_.dtype, g, c), c);
+    if (set.dresidual.bytes() > 0)
+      check_dresidual(row_, dz, dz_error, gather(row_, set.dresidual, row_.output_dtype, g, c), c);
+    total.add(sums, channel, static_cast<Real>(row_.ranks));
+  }
+  if (row_.operation == Operation::sums || row_.gradients == Gradients::dx) return;
+  const Dtype parameter = parameter_dtype(row_);
+  check_param_gradients(row_, total, read_element(dscale_.data(), parameter, c),
+                        read_element(dshift_.data(), parameter, c), c);
+}
+
+void Case::verify() {
+  const int64_t channels = row_.shape.channels, samples = std::min<int64_t>(channels, 8);
+  std::vector<double> running_before;
+  for (int64_t at = 0; at < row_.groups * channels; ++at)
+    running_before.push_back(read_element(running_mean_.data(), parameter_dtype(row_), at));
+  spoil_outputs();
+  call_once();
   for (int64_t k = 0; k < samples; ++k) {
     const int64_t c = sample_position(k, samples, channels);
-    GradientSums total;
-    for (int64_t g = 0; g < row_.groups; ++g) {
-      const int64_t at = g * channels + c;
-      Channel channel = {gather(row_, set.x, row_.dtype, g, c),
-                         gather(row_, set.dy, row_.output_dtype, g, c),
-                         gather(row_, set.residual, row_.output_dtype, g, c),
-                         gather(row_, set.y, row_.output_dtype, g, c),
-                         gather_weights(row_, weights_, lengths_, g),
-                         0,
-                         0,
-                         0,
-                         0};
-      channel.scale = read_element(scale_.data(), parameter, c);
-      channel.shift = read_element(shift_.data(), parameter, c);
-      channel.mean = read_element(running_mean_.data(), parameter, at);
-      channel.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
-      if (((backward || sums_alone) && !row_.frozen) || train || moments) batch_statistics(channel);
-      Real r = 1, d = 0;
-      if (row_.renorm) {
-        r = read_element(renorm_r_.data(), Dtype::f64, at);
-        d = read_element(renorm_d_.data(), Dtype::f64, at);
-        channel.shift += channel.scale * d;
-        channel.scale *= r;
-      }
-      if (row_.from_output) take_from_output(row_, channel);
-      if (train) {
-        const Trained got = {read_element(mean_.data(), Dtype::f64, at), read_element(inv_std_.data(), Dtype::f64, at),
-                             read_element(running_mean_.data(), parameter, at)};
-        check_trained(row_, channel, got, running_before[static_cast<size_t>(at)], c);
-      }
-      if (moments) {
-        check_moments(row_, channel, partial_at(at), c);
-        continue;
-      }
-      if (!backward && !sums_alone) {
-        check_forward(row_, channel, gather(row_, set.y, row_.output_dtype, g, c), c);
-        continue;
-      }
-      std::vector<Real> dz, dz_error;
-      const GradientSums sums = gradient(row_, channel, dz, dz_error);
-      if (sums_alone) {
-        check_sums(row_, channel, sums, partial_at(at), c);
-        continue;
-      }
-      if (row_.gradients != Gradients::params)
-        check_dx(row_, channel, sums, dz, dz_error, gather(row_, set.dx, row_.dtype, g, c), c);
-      if (set.dresidual.bytes() > 0)
-        check_dresidual(row_, dz, dz_error, gather(row_, set.dresidual, row_.output_dtype, g, c), c);
-      const auto ranks = static_cast<Real>(row_.ranks);
-      total.shift += ranks * sums.shift;
-      total.scale += ranks * (sums.scale * r + sums.shift * d);
-      total.shift_terms += ranks * sums.shift_terms;
-      total.scale_terms += ranks * (sums.scale_terms * r + sums.shift_terms * std::fabs(d));
-      total.shift_open += ranks * sums.shift_open;
-      total.scale_open += ranks * (sums.scale_open * r + sums.shift_open * std::fabs(d));
+    if (row_.operation == Operation::backward || row_.operation == Operation::sums) {
+      verify_backward(c);
+      continue;
     }
-    if (!backward || row_.gradients == Gradients::dx) continue;
-    const Real dshift = read_element(dshift_.data(), parameter, c);
-    const Real dscale = read_element(dscale_.data(), parameter, c);
-    if (!within(dshift, total.shift, tolerance(parameter, total.shift_terms) + total.shift_open)) {
-      fail(row_, "dshift", c, 0, dshift, total.shift);
-    }
-    if (!within(dscale, total.scale, tolerance(parameter, total.scale_terms) + total.scale_open)) {
-      fail(row_, "dscale", c, 0, dscale, total.scale);
-    }
+    for (int64_t g = 0; g < row_.groups; ++g)
+      verify_forward(g, c, running_before[static_cast<size_t>(g * channels + c)]);
   }
 }
 
