@@ -3,7 +3,8 @@
 //   kColumns        lane = channel                      row = position
 //   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, up to 127 channels)
 //   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8)
-// Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md).
+// Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md). Maps, which have no
+// slots, may take several rows as one (map_row).
 #pragma once
 
 // Lanes worked on at once, so that rows are read in long runs; maps of kColumns take all. Sums, 8 classes x 2 in f64,
