@@ -95,6 +95,22 @@ TEST_SUITE("isa") {
           }
     }
   }
+
+  TEST_CASE("16-bit: results of more channels than maps take at once") {
+    for (const std::string& isa : isas()) {
+      const IsaScope scope(isa);
+      for (const bnorm_type type : {BNORM_BF16, BNORM_F16}) {
+        Case c;
+        c.shape = {1, 4, 4130, 2};
+        c.data = c.param = type;
+        c.layout = Layout::kChannelsLast;
+        for (const Operation operation : {Operation::kInfer, Operation::kBackward}) {
+          INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(c));
+          check_case(c, operation);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace bnorm_tests::test_16_bit

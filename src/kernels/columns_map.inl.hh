@@ -3,18 +3,27 @@
 #pragma once
 
 // Rows mapped side by side, so that coefficients are loaded once for all of them, where they are not made longer
-// (map_row): few rows, or with gaps between them, or of 16-bit types.
+// (map_row): few rows, or with gaps between them; never those of twins.
 // Longer rows lose by reading several places of memory at once (planar 32x512x4, whose rows are 8 KB apart, takes 1.2),
 // unless they adjoin and come from L2: inference of 8x256x49 takes 0.82, of 8x512x49 0.89, of 8x512x98 1.0 (AVX-512).
 // Rows so wide that their coefficients are gone from L1 when the next row asks for them gain, too: inference of
 // 8x2048x49 takes 0.74, of 256x4096 0.65, backward 0.79 and 0.77, while 8x1024x49 would take 1.2 and 1.04 (L1 of 32
-// KB). Rows of twins also where they go around the caches in whole lines: bf16 of 50x64x3136 takes 0.71.
+// KB).
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
 // Lanes of rows that adjoin and are mapped as one (map_row), where that makes so many rows: fewer do not repay
 // spreading the coefficients.
 constexpr int64_t kLongerRowLanes = 512, kLongerRows = 12;
 static_assert(kLongerRowLanes <= kTileLanes);
+
+// Rows that take twins, at least: fewer do not repay laying coefficients out. bf16 of 6x512 infers in 0.75 of the time
+// that it takes without twins, of 4x512 in 0.83.
+constexpr int64_t kTwinRows = 4;
+// Their lanes, at most: their coefficients are on the stack. In tiles of that 256x8192 infers in 1.08.
+constexpr int64_t kTwinLanes = 4096;
+/// Whether maps of columns take twins: SSE4.2 has no room for them within 1 MiB.
+template <class Op>
+constexpr bool has_column_twins = (Op::has_twins) && Part<float>::size >= 8;
 
 /// Elements from a row to the next in every tensor.
 template <class Op>
@@ -40,27 +49,63 @@ struct RowStep {
   }
 };
 
+/// Copies the values of `lanes` lanes; of every 32 from `begin` on those at even places, then those at odd ones.
+/// Returns how many are NaN.
+template <class V>
+BNORM_SHARED unsigned part_twins(const V* __restrict from, V* __restrict to, int64_t begin, int64_t lanes) {
+  unsigned nans = 0;
+  int64_t l = begin;
+  __builtin_memcpy(to, from, static_cast<size_t>(begin) * sizeof(V));
+  for (; l + kTwins <= lanes; l += kTwins)
+    for (int i = 0; i < kStrip; ++i) {
+      const V even = from[l + 2 * i], odd = from[l + 2 * i + 1];
+      nans += even != even;
+      nans += odd != odd;
+      to[l + i] = even;
+      to[l + kStrip + i] = odd;
+    }
+  __builtin_memcpy(to + l, from + l, static_cast<size_t>(lanes - l) * sizeof(V));
+  return nans;
+}
+
+/// Coefficient arrays laid out for twins: once for all rows, where each would put 32 lanes in order anew. bf16
+/// inference of 8x256x196 takes 0.50 of the time that it takes with four rows side by side under coefficients put in
+/// order for them (AVX2).
+template <class Op>
+struct TwinArrays {
+  using A = typename Op::A;
+  alignas(64) A value[kCoefficients][has_column_twins<Op> ? kTwinLanes : 1];
+  CoefficientArrays<A> arrays;
+
+  /// Of rows whose twins begin with lane `begin`. Returns false where twins are not for them: a coefficient they use,
+  /// up to `used_end`, is NaN.
+  bool lay(const CoefficientArrays<A>& from, int64_t begin, int64_t lanes, int used_end) {
+    unsigned nans = 0;
+    arrays = from;
+    each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) {
+      if (k >= used_end) return;
+      nans += part_twins(from.value[k], value[k], begin, lanes);
+      arrays.value[k] = value[k];
+    });
+    return nans == 0;
+  }
+};
+
 /// Coefficients of each lane of a row.
 template <class Op>
 struct LaneCoefficients {
   using A = typename Op::A;
-  // SSE4.2 has no room for them within 1 MiB; a row at a time AVX2 gains nothing.
-  static constexpr bool has_joined_twins = Op::has_twins && Part<float>::size >= 8;
-  static constexpr bool has_twins = Op::has_twins && Part<float>::size == 16;
+  static constexpr bool has_twins = has_column_twins<Op>;
   static constexpr bool fetches_to_l2 = !Op::has_halves;  // else bf16 of 50x256x784 infers in 1.1
   CoefficientArrays<A> arrays;
 
   inline BNORM_IN_LOOP Coefficients<A> at(int64_t l, int64_t left) const {
     return load_coefficients<Op>(arrays, l, left);
   }
+  /// If `arrays` are laid out for twins.
   template <bool odd>
   inline BNORM_IN_LOOP Coefficients<A> twin(int64_t l) const {
-    Coefficients<A> r;
-    each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) BNORM_IN_LOOP {
-      const A* const from = arrays.value[k] + l;
-      r.value[k] = every_other<odd>(Lanes<A>::load(from), Lanes<A>::load(from + kStrip));
-    });
-    return r;
+    return at(odd ? l + kStrip : l, kStrip);
   }
 };
 
@@ -77,59 +122,34 @@ static inline BNORM_IN_LOOP void fetch_beyond_gaps(const Cursor<Op>& row, const 
   });
 }
 
-/// The lanes of `rows` rows side by side that make twins; returns where the others begin.
+/// Whether several rows that adjoin may be one (map_row). Scalars are mapped side by side, since coefficients are half
+/// of their loads: 8x64x784 would infer in 1.8.
 template <class Op>
-static inline BNORM_IN_LOOP int64_t map_joined_twins(const Cursor<Op>& first, const RowStep<Op>& step, int64_t rows,
-                                                     int64_t lanes, const MapPath& path,
-                                                     const LaneCoefficients<Op>& coefficients,
-                                                     const typename Op::Form& form) {
-  int64_t l = 0;
-  for (; l + kTwins <= lanes; l += kTwins) {
-    const auto even = coefficients.template twin<false>(l), odd = coefficients.template twin<true>(l);
-    Cursor<Op> row = first;
-    for (int64_t i = 0; i < rows; ++i, step.take(row)) {
-      path.stream ? fetch_reads<Op>(row.from, l, path.ahead, coefficients.fetches_to_l2) : fetch_ahead<Op>(row.to, l);
-      map_twin<Op>(row.from, row.to, l, path.stream, even, odd, form);
-    }
-  }
-  return l;
-}
+constexpr bool makes_longer_rows = Op::shares_lines&& Part<float>::size > (Op::has_halves ? 4 : 1);
 
-/// Whether several rows that adjoin may be one (map_row). Those with 16-bit types are mapped side by side, as are
-/// scalars, for which coefficients are half of the loads: 8x64x784 would infer in 1.8.
+/// Whether rows that take no twins are mapped side by side; `longer`: each is several already.
 template <class Op>
-constexpr bool makes_longer_rows = Op::shares_lines && !Op::has_halves && Part<float>::size > 1;
-
-/// Whether rows are mapped side by side; `longer`: each is several already.
-template <class Op>
-static inline bool rows_join(const Tile& t, const To<Op>& to, const RowStep<Op>& step, int64_t rows, int64_t lanes,
-                             bool twins, bool longer) {
+static inline bool rows_join(const Tile& t, const RowStep<Op>& step, int64_t rows, int64_t lanes, bool longer) {
   const bool adjoin = step.from[0] == lanes;
   // Beyond L2 planar 1024x32x4, whose rows are of all channels, infers so in 0.87 of the time, trains in 0.93.
   const bool alone = makes_longer_rows<Op> && adjoin && (longer || !t.in_l2);
   const bool few = !alone && lanes <= (adjoin && t.in_l2 ? kMappedLanesInL2 : kMappedLanes);
   // The least that a map has: center, gain and offset. Halves are slower than their coefficients: f16 infers in 1.16.
   const int64_t coefficient_bytes = lanes * 3 * int64_t{sizeof(typename Op::A)};
-  const bool exceed_l1 = coefficient_bytes > t.l1_bytes / 2 && (twins || !Op::has_halves);
-  return rows > 1 && (few || exceed_l1) &&
-         (!t.in_memory || (twins && lanes % kTwins == 0 && to && is_in_lines<Op>(to, step.to[0])));
+  return rows > 1 && !t.in_memory && (few || (coefficient_bytes > t.l1_bytes / 2 && !Op::has_halves));
 }
 
 /// `rows` rows of `lanes` lanes under the same coefficients, side by side.
 template <class Op>
 BNORM_FLAT __attribute__((noinline)) void map_joined_rows(const Tile& t, Cursor<Op> row, RowStep<Op> step, int64_t rows,
-                                                          int64_t lanes, bool twins,
+                                                          int64_t lanes,
                                                           const CoefficientArrays<typename Op::A>& arrays) {
   const LaneCoefficients<Op> coefficients = {arrays};  // copies: stores could change what is behind a reference
   const typename Op::Form form(*t.form);
   for (int64_t joined; rows > 0; rows -= joined) {
     joined = rows < kMappedRows ? rows : kMappedRows;
-    int64_t l = 0;
-    if constexpr (LaneCoefficients<Op>::has_joined_twins)
-      if (twins)
-        l = map_joined_twins(row, step, joined, lanes, MapPath(t, twins, step.from[0] == lanes), coefficients, form);
     // Not a function of its own: GCC would hold rows otherwise, and SSE4.2 infer 8x256x49 in 1.1 of the time.
-    for (; l < lanes; l += kStrip) {
+    for (int64_t l = 0; l < lanes; l += kStrip) {
       const auto k = coefficients.at(l, lanes - l);
       Cursor<Op> part = row;
       for (int64_t i = 0; i < joined; ++i, step.take(part)) {
@@ -179,18 +199,22 @@ struct MapRow {
 };
 
 /// The rows of a map: of as many positions as kLongerRowLanes hold where they adjoin in all its tensors, a bit each;
-/// never where `tensors` is 0.
+/// never where `tensors` is 0. `halves`: they may take twins.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
 // 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
-BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors) {
+BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool halves) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14. Small calls divide nothing.
-  if (tensors == 0 || all <= kLongerRows || map.family == kColumnsPlanar || t.c1 - t.c0 < t.channels ||
-      2 * least * t.channels >= kLongerRowLanes)
-    return {least, false};
-  const int64_t positions = kLongerRowLanes / (least * t.channels) * least;
+  if (tensors == 0 || all <= kLongerRows || map.family == kColumnsPlanar || t.c1 - t.c0 < t.channels)
+    return {least, false};  // small calls divide nothing
+  // All twins of rows in memory begin with lines, if one does: bf16 of 50x200x784 infers in 0.45 of the time.
+  int64_t unit = least;
+  while (halves && t.in_memory && unit * t.channels % kTwins != 0) unit *= 2;
+  if (unit * t.channels > kTileLanes) unit = least;
+  // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
+  if (unit == least && 2 * least * t.channels >= kLongerRowLanes) return {least, false};
+  const int64_t units = kLongerRowLanes / (unit * t.channels), positions = units > 1 ? units * unit : unit;
   // Rows that are too short to go around the caches are faster in memory as they are: 100x3x50176 would infer in 1.2.
   const bool stays = t.in_memory && map.family == kColumnsNarrow && least * t.channels < kStreamedRun;
   const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
@@ -207,32 +231,54 @@ constexpr unsigned tensors_of_longer_rows() {
   return makes_longer_rows<Op> ? tensors : 0;
 }
 
+/// The lane of each row with which twins begin, -1: not the same of all. `to`: the output of the first row; `step`:
+/// from a row to the next.
+template <class Op>
+static inline int64_t first_twin(const Tile& t, const To<Op>& to, int64_t lanes, int64_t step) {
+  static_assert(kTwins * sizeof(uint16_t) == kLineBytes);
+  if (!t.in_memory || !is_streamed<Op>(to, lanes)) return 0;  // as map_run
+  return step % kTwins == 0 ? elements_to_line<Op>(to) : -1;
+}
+
 /// Row by row through memory: of a tile of channels; of several positions in channels-last, the last of fewer.
 template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap map(t);
-  const int64_t spatial = t.order.spatial, tile = map.mapped_channels(t.c1 - t.c0);
-  const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>());
+  const int64_t spatial = t.order.spatial, mapped = map.mapped_channels(t.c1 - t.c0);
+  const int64_t tile = has_column_twins<Op> && mapped > kTwinLanes ? kTwinLanes : mapped;
+  const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>(), has_column_twins<Op>);
   const int64_t positions = row.positions;
+  const bool adjoin = map.family != kColumnsPlanar && positions > 1;
   const Position begin = first_position(t);
-  // Of 4 rows the look for NaN pays: bf16 of 16x512 infers in 0.57 of the time, of 4x512 in 0.91.
-  const bool twins = LaneCoefficients<Op>::has_joined_twins && t.end - t.begin >= kMappedRows * positions &&
-                     takes_twins<Op>(t, typename Op::Form(*t.form));
+  const typename Op::Form form(*t.form);
+  const bool has_twins =
+      has_column_twins<Op> && t.end - t.begin >= kTwinRows * positions && has_twin_types<Op>(t, form);
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = positions * channels;
-    const LaneArrays<Op> coefficients(t, map, c, lanes);
+    const LaneArrays<Op> of_lanes(t, map, c, lanes);
+    TwinArrays<Op> of_twins;
+    bool twins = false;
+    if constexpr (has_column_twins<Op>)
+      if (has_twins) {
+        const View& v = t.tensor[Op::writes[0]];
+        const int64_t step = adjoin ? lanes : v.n | (map.family == kColumns && spatial > 1 ? v.s : 0);
+        const int64_t first = first_twin<Op>(t, Cursor<Op>(t, begin.n, c, begin.s).to[0], lanes, step);
+        twins = first >= 0 && of_twins.lay(of_lanes.arrays, first, lanes, Op::used_end(form));
+      }
     // Not inlined: 11 to 17 KB of kernels less an ISA.
     const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes)
         __attribute__((noinline)) {
       if (rows == 0) return;
       const Cursor<Op> first(t, n, c, s);
+      if (has_column_twins<Op> && row_lanes == lanes && twins)
+        return map_single_rows(t, first, step, rows, lanes, true, of_twins.arrays);
       // Loads hide behind curves, as with masks: 60x100 infers behind a sigmoid in 0.92 of the time so (AVX-512).
       if constexpr (!Op::has_mask)
-        if (rows_join<Op>(t, first.to[0], step, rows, row_lanes, twins, row.longer))
-          return map_joined_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
-      map_single_rows(t, first, step, rows, row_lanes, twins, coefficients.arrays);
+        if (rows_join<Op>(t, step, rows, row_lanes, row.longer))
+          return map_joined_rows(t, first, step, rows, row_lanes, of_lanes.arrays);
+      map_single_rows(t, first, step, rows, row_lanes, false, of_lanes.arrays);
     };
-    if (map.family != kColumnsPlanar && positions > 1) {
+    if (adjoin) {
       const int64_t rows = (t.end - t.begin) / positions, rest = t.end - t.begin - rows * positions;
       const int64_t last = t.end - rest;
       map_rows_at(begin.n, begin.s, RowStep<Op>(lanes), rows, lanes);

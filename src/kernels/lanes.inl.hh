@@ -115,12 +115,6 @@ static inline auto widen(const Pair<Half>& a) -> Pair<decltype(widen(a.lo))> {
 }
 static inline const Lanes<double>& widen(const Lanes<double>& a) { return a; }
 
-/// Of 32 lanes those at even or at odd places. Only where maps of columns take twins.
-template <bool odd, class Half>
-static inline Pair<Half> every_other(const Pair<Half>& a, const Pair<Half>& b) {
-  return {every_other<odd>(a.lo, a.hi), every_other<odd>(b.lo, b.hi)};
-}
-
 /// 8 lanes of f64: one octet of a strip, or the running sums of one channel.
 using Octet = Tree<double, 8>::type;
 

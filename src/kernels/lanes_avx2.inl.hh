@@ -48,12 +48,6 @@ static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}, {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}};
 }
 
-template <bool odd>
-static inline Part<float> every_other(const Part<float>& a, const Part<float>& b) {
-  const __m256 by_half = _mm256_shuffle_ps(a.v, b.v, odd ? 0xdd : 0x88);  // of the lower halves, of the upper ones
-  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(by_half), 0xd8))};
-}
-
 static inline Halves narrow_words(Words x) {
   const __m256i words = __builtin_bit_cast(__m256i, x), packed = _mm256_packus_epi32(words, words);
   return __builtin_bit_cast(Halves, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));

@@ -44,12 +44,6 @@ static inline Pair<Part<double>> widen(const Part<float>& a) {
   return {{_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}, {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}};
 }
 
-template <bool odd>
-static inline Part<float> every_other(const Part<float>& a, const Part<float>& b) {
-  const __m512i even_places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return {_mm512_permutex2var_ps(a.v, odd ? _mm512_or_epi32(even_places, _mm512_set1_epi32(1)) : even_places, b.v)};
-}
-
 static inline Halves narrow_words(Words x) {
   return __builtin_bit_cast(Halves, _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, x)));
 }

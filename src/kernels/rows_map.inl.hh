@@ -78,9 +78,10 @@ static __attribute__((noinline)) bool has_nan(const Tile& t, int begin, int end)
   return count > 0;
 }
 
-/// Whether a map takes twins: bf16 comes in and goes out, and no coefficient is NaN, whose lower half may be anything.
+/// Whether a map may take twins: bf16 comes in and goes out. It does if no coefficient it uses is NaN, whose lower half
+/// may be anything.
 template <class Op>
-static inline bool takes_twins(const Tile& t, const typename Op::Form& form) {
+static inline bool has_twin_types(const Tile& t, const typename Op::Form& form) {
   bool all = true;
   each<0, Op::read_count>(
       [&](auto r) { all = all && (t.tensor[Op::reads[r]].type == kBf16 || !Op::is_read(r, form)); });
@@ -88,7 +89,7 @@ static inline bool takes_twins(const Tile& t, const typename Op::Form& form) {
     const View& v = t.tensor[Op::writes[w]];
     all = all && (v.type == kBf16 || !v.data);
   });
-  return all && !has_nan(t, Op::coefficient_begin, Op::used_end(form));
+  return all;
 }
 
 /// 32 bf16 elements of a run from i on; `stream`: the first output's around the cache.
@@ -272,7 +273,9 @@ BNORM_FLAT void map_rows(const Tile& t) {
     if (!t.in_memory) return map_cached_rows<Op>(t);
   const auto arrays = arrays_of<Op>(t, 0);
   const typename Op::Form form(*t.form);
-  const MapPath path(t, Op::has_twins && t.order.spatial >= kTwins && takes_twins<Op>(t, form), true);
+  const bool twins = Op::has_twins && t.order.spatial >= kTwins && has_twin_types<Op>(t, form) &&
+                     !has_nan(t, Op::coefficient_begin, Op::used_end(form));
+  const MapPath path(t, twins, true);
   SharedLine shared;
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
