@@ -78,9 +78,22 @@ static void finalize(double count, double epsilon, bool round_to_f32, const doub
     saved_inv_std[c] = rounded(special_inverse_std(m2[c] * weight + epsilon), round_to_f32);
 }
 
-// Channels taken at a time, so that parameters of other types, and what stands for those that were not given, fit on
-// the stack.
+// Channels taken at a time, so that parameters of other types fit on the stack.
 constexpr int64_t kParams = 128;
+
+/// What stands for parameters that were not given.
+template <class W>
+struct SameParams {
+  W values[kParams];
+
+  explicit constexpr SameParams(W value) {
+    for (W& v : values) v = value;
+  }
+};
+template <class W>
+constexpr SameParams<W> zeros(0);
+template <class W>
+constexpr SameParams<W> ones(1);
 
 // Not inlined: rare, and large.
 static __attribute__((noinline)) void load_16_bit(const void* values, ElementType type, int64_t c, int64_t count,
@@ -97,14 +110,15 @@ static __attribute__((noinline)) void store_16_bit(void* values, ElementType typ
 
 /// `count` parameters from channel c on in their working type; where there are none, `otherwise`. `room` holds kParams.
 template <class W>
-static inline const W* params_at(const void* values, ElementType type, int64_t c, int64_t count, W otherwise, W* room) {
-  const bool is_working_type = type == (sizeof(W) == sizeof(float) ? kF32 : kF64);
-  if (values && is_working_type) return static_cast<const W*>(values) + c;
-  if (!values)
-    for (int64_t i = 0; i < count; ++i) room[i] = otherwise;
-  else if constexpr (sizeof(W) == sizeof(float))
-    load_16_bit(values, type, c, count, room);
-  return room;
+static inline const W* params_at(const void* values, ElementType type, int64_t c, int64_t count,
+                                 const SameParams<W>& otherwise, W* room) {
+  if (!values) return otherwise.values;
+  if constexpr (sizeof(W) == sizeof(float))
+    if (type != kF32) {
+      load_16_bit(values, type, c, count, room);
+      return room;
+    }
+  return static_cast<const W*>(values) + c;
 }
 
 /// Calls body(values) with `count` parameters from channel c on in their working type, for it to update; `writes_all`:
@@ -131,7 +145,7 @@ template <class W>
 static void load_params(const void* values, ElementType type, int64_t c, double* to, int64_t channels) {
   each_params(channels, [&](int64_t some, int64_t count) {
     W room[kParams];
-    const W* const from = params_at<W>(values, type, c + some, count, 0, room);
+    const W* const from = params_at<W>(values, type, c + some, count, zeros<W>, room);
     for (int64_t i = 0; i < count; ++i) to[some + i] = static_cast<double>(from[i]);
   });
 }
@@ -173,8 +187,8 @@ static void prepare_saved(const double* mean, const double* inv_std, const Affin
     W room[2][kParams];
     make_coefficients<double>(
         mean + c, inv_std + c, [](double r) { return r; },
-        params_at<W>(affine.scale, affine.type, c, count, 1, room[0]),
-        params_at<W>(affine.shift, affine.type, c, count, 0, room[1]), static_cast<A*>(coefficient[kCenter]) + c,
+        params_at<W>(affine.scale, affine.type, c, count, ones<W>, room[0]),
+        params_at<W>(affine.shift, affine.type, c, count, zeros<W>, room[1]), static_cast<A*>(coefficient[kCenter]) + c,
         static_cast<A*>(coefficient[kGain]) + c, static_cast<A*>(coefficient[kOffset]) + c, count);
   });
 }
@@ -188,10 +202,11 @@ static void prepare_running(const void* mean, const void* var, double epsilon, c
   each_params(channels, [&](int64_t c, int64_t count) {
     W room[4][kParams];
     make_coefficients<Wide>(
-        params_at<W>(mean, affine.type, c, count, 0, room[0]), params_at<W>(var, affine.type, c, count, 0, room[1]),
+        params_at<W>(mean, affine.type, c, count, zeros<W>, room[0]),
+        params_at<W>(var, affine.type, c, count, zeros<W>, room[1]),
         [wide_epsilon](W v) { return inverse_std(static_cast<Wide>(v), wide_epsilon); },
-        params_at<W>(affine.scale, affine.type, c, count, 1, room[2]),
-        params_at<W>(affine.shift, affine.type, c, count, 0, room[3]), static_cast<A*>(coefficient[kCenter]) + c,
+        params_at<W>(affine.scale, affine.type, c, count, ones<W>, room[2]),
+        params_at<W>(affine.shift, affine.type, c, count, zeros<W>, room[3]), static_cast<A*>(coefficient[kCenter]) + c,
         static_cast<A*>(coefficient[kGain]) + c, static_cast<A*>(coefficient[kOffset]) + c, count);
   });
 }
