@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <span>
 #include <thread>
 
 #include "executors.hh"
@@ -219,7 +220,7 @@ void check_executors(std::initializer_list<Operation> operations) {
     const Problem problem(c);
     for (const Operation operation : operations) {
       const Outputs serial = run_serial(problem, operation);
-      for (const Executor& executor : executors()) {
+      for (const Executor& executor : std::span(executors()).subspan(1)) {  // the first is serial
         INFO("operation ", static_cast<int>(operation), " executor ", executor.name, ' ', describe(c));
         Outputs out;
         executor.with([&](const bnorm_executor* e) { out = problem.run(operation, e); });
@@ -236,7 +237,8 @@ TEST_CASE("bits: outputs around the caches") {
   each_isa_and_layout([](bnorm_layout layout) {
     check_whole_and_samples<float>(BNORM_F32, {1, 7, 200, 1513}, {layout, 0, 3, true});
     check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, {layout, 3, 5, false});
-    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 21, 131, 1531}, {layout, 5, 0, false});
+    for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 21, 131, 1531}})
+      check_whole_and_samples<uint16_t>(BNORM_BF16, shape, {layout, 5, 0, false});
   });
 }
 

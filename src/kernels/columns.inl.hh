@@ -7,11 +7,11 @@
 // slots, may take several rows as one (map_row).
 #pragma once
 
-// Lanes worked on at once, so that rows are read in long runs; maps of kColumns take all. Sums, 8 classes x 2 in f64,
-// are up to 128 KB of stack; each is loaded and stored once a quad. With 256 lanes moments and gradient sums of
-// 1x1024x784 channels-last take 1.25 and 1.12 of the time, of 8x512x49 1.1 and 1.13, of 32x512x784 1.9 and 1.6, of
-// 4x2048 0.93 and 0.96; planar 512x512x4 trains in 1.24, backward in 1.19, 8x2048x4 in 1.13 and 1.08 (AVX2, L2 of 512
-// KB).
+// Lanes worked on at once, so that rows are read in long runs; maps of kColumns take all, or kTwinLanes. Sums, 8
+// classes x 2 in f64, are up to 128 KB of stack; each is loaded and stored once a quad. With 256 lanes moments and
+// gradient sums of 1x1024x784 channels-last take 1.25 and 1.12 of the time, of 8x512x49 1.1 and 1.13, of 32x512x784 1.9
+// and 1.6, of 4x2048 0.93 and 0.96; planar 512x512x4 trains in 1.24, backward in 1.19, 8x2048x4 in 1.13 and 1.08 (AVX2,
+// L2 of 512 KB).
 constexpr int64_t kTileLanes = 1024;
 static_assert(kTileLanes >= kOctet * kNarrowChannels);
 
@@ -85,11 +85,12 @@ static inline int64_t copy_by(int64_t step, const V* from, V* to, int64_t lanes)
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   int64_t l = map.channels;
-  const int64_t positions = map.order.spatial;
-  if (map.family == kColumnsPlanar)
-    l = positions <= 4 ? copy_by<4>(positions, from, to, lanes) : copy_by<8>(positions, from, to, lanes);
-  else
+  if (map.family == kColumnsPlanar) {
+    const int64_t positions = map.order.spatial, all = l * positions, once = lanes < all ? lanes : all;
+    l = positions <= 4 ? copy_by<4>(positions, from, to, once) : copy_by<8>(positions, from, to, once);
+  } else {
     __builtin_memcpy(to, from, static_cast<size_t>(l) * sizeof(V));
+  }
   for (int64_t more; l < lanes; l += more) {  // whole periods so far: doubled, or as much as is missing
     more = lanes - l < l ? lanes - l : l;
     __builtin_memcpy(to + l, to, static_cast<size_t>(more) * sizeof(V));

@@ -11,8 +11,8 @@
 // KB).
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
-// Lanes of rows that adjoin and are mapped as one (map_row), where that makes so many rows: fewer do not repay
-// spreading the coefficients.
+// Lanes of rows that adjoin and are mapped as one (map_row), of 16-bit types in memory up to kTileLanes, where that
+// makes so many rows: fewer do not repay spreading the coefficients.
 constexpr int64_t kLongerRowLanes = 512, kLongerRows = 12;
 static_assert(kLongerRowLanes <= kTileLanes);
 
@@ -21,6 +21,7 @@ static_assert(kLongerRowLanes <= kTileLanes);
 constexpr int64_t kTwinRows = 4;
 // Their lanes, at most: their coefficients are on the stack. In tiles of that 256x8192 infers in 1.08.
 constexpr int64_t kTwinLanes = 4096;
+static_assert(kTileLanes <= kTwinLanes);
 /// Whether maps of columns take twins: SSE4.2 has no room for them within 1 MiB.
 template <class Op>
 constexpr bool has_column_twins = (Op::has_twins) && Part<float>::size >= 8;
@@ -52,7 +53,7 @@ struct RowStep {
 /// Copies the values of `lanes` lanes; of every 32 from `begin` on those at even places, then those at odd ones.
 /// Returns how many are NaN.
 template <class V>
-BNORM_SHARED unsigned part_twins(const V* __restrict from, V* __restrict to, int64_t begin, int64_t lanes) {
+BNORM_SHARED unsigned split_twins(const V* __restrict from, V* __restrict to, int64_t begin, int64_t lanes) {
   unsigned nans = 0;
   int64_t l = begin;
   __builtin_memcpy(to, from, static_cast<size_t>(begin) * sizeof(V));
@@ -69,7 +70,7 @@ BNORM_SHARED unsigned part_twins(const V* __restrict from, V* __restrict to, int
 }
 
 /// Coefficient arrays laid out for twins: once for all rows, where each would put 32 lanes in order anew. bf16
-/// inference of 8x256x196 takes 0.50 of the time that it takes with four rows side by side under coefficients put in
+/// inference of 8x256x196 takes 0.40 of the time that it takes with four rows side by side under coefficients put in
 /// order for them (AVX2).
 template <class Op>
 struct TwinArrays {
@@ -84,7 +85,7 @@ struct TwinArrays {
     arrays = from;
     each<Op::coefficient_begin, Op::coefficient_end>([&](auto k) {
       if (k >= used_end) return;
-      nans += part_twins(from.value[k], value[k], begin, lanes);
+      nans += split_twins(from.value[k], value[k], begin, lanes);
       arrays.value[k] = value[k];
     });
     return nans == 0;
@@ -122,10 +123,10 @@ static inline BNORM_IN_LOOP void fetch_beyond_gaps(const Cursor<Op>& row, const 
   });
 }
 
-/// Whether several rows that adjoin may be one (map_row). Scalars are mapped side by side, since coefficients are half
-/// of their loads: 8x64x784 would infer in 1.8.
+/// Whether several rows that adjoin may be one (map_row): of 16-bit types where there are twins. Scalars are mapped
+/// side by side, since coefficients are half of their loads: 8x64x784 would infer in 1.8.
 template <class Op>
-constexpr bool makes_longer_rows = Op::shares_lines&& Part<float>::size > (Op::has_halves ? 4 : 1);
+constexpr bool makes_longer_rows = Op::has_halves ? has_column_twins<Op> : (Op::shares_lines) && Part<float>::size > 1;
 
 /// Whether rows that take no twins are mapped side by side; `longer`: each is several already.
 template <class Op>
@@ -182,12 +183,13 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
 }
 
 /// Whether the rows of those tensors, a bit each, that are given follow each other without gaps.
-static inline bool rows_adjoin(const Tile& t, unsigned tensors) {
+static inline bool rows_adjoin(const Tile& t, const LaneMap& map, unsigned tensors) {
   const Order& o = t.order;
+  const bool planar = map.family == kColumnsPlanar;
   for (int i = 0; tensors >> i != 0; ++i) {
     if ((tensors >> i & 1u) == 0 || !t.tensor[i].data) continue;
     const View& v = t.tensor[i];
-    if ((o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels)) return false;
+    if ((!planar && o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels)) return false;
   }
   return true;
 }
@@ -199,26 +201,29 @@ struct MapRow {
 };
 
 /// The rows of a map: of as many positions as kLongerRowLanes hold where they adjoin in all its tensors, a bit each;
-/// never where `tensors` is 0. `halves`: they may take twins.
+/// never where `tensors` is 0. `whole_lines`: in memory rather whole lines of 16-bit elements.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
 // 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
-BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool halves) {
+BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool whole_lines) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  if (tensors == 0 || all <= kLongerRows || map.family == kColumnsPlanar || t.c1 - t.c0 < t.channels)
+  if (tensors == 0 || all <= kLongerRows || t.c1 - t.c0 < t.channels)
     return {least, false};  // small calls divide nothing
   // All twins of rows in memory begin with lines, if one does: bf16 of 50x200x784 infers in 0.45 of the time.
   int64_t unit = least;
-  while (halves && t.in_memory && unit * t.channels % kTwins != 0) unit *= 2;
+  while (whole_lines && t.in_memory && unit * t.channels % kTwins != 0) unit *= 2;
   if (unit * t.channels > kTileLanes) unit = least;
   // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
   if (unit == least && 2 * least * t.channels >= kLongerRowLanes) return {least, false};
   const int64_t units = kLongerRowLanes / (unit * t.channels), positions = units > 1 ? units * unit : unit;
-  // Rows that are too short to go around the caches are faster in memory as they are: 100x3x50176 would infer in 1.2.
-  const bool stays = t.in_memory && map.family == kColumnsNarrow && least * t.channels < kStreamedRun;
-  const bool loads_cost = Part<float>::size < 8 && t.in_l2;  // SSE4.2 infers 8x64x49 in 1.04
-  if (all < kLongerRows * positions || stays || loads_cost || !rows_adjoin(t, tensors)) return {least, false};
+  if (least * t.channels % kStrip == 0) {
+    // Rows that are too short to go around the caches are faster in memory as they are: 100x3x50176 would infer in 1.2,
+    // planar 200000x8x4 in 1.18.
+    if (t.in_memory && map.family != kColumns && least * t.channels < kStreamedRun) return {least, false};
+    if (t.in_l2 && Part<float>::size < 8) return {least, false};  // SSE4.2 infers 8x64x49 in 1.04
+  }
+  if (all < kLongerRows * positions || !rows_adjoin(t, map, tensors)) return {least, false};
   return {positions, true};
 }
 
@@ -231,38 +236,40 @@ constexpr unsigned tensors_of_longer_rows() {
   return makes_longer_rows<Op> ? tensors : 0;
 }
 
-/// The lane of each row with which twins begin, -1: not the same of all. `to`: the output of the first row; `step`:
-/// from a row to the next.
+/// The lane of each row with which twins begin, -1: there are none, or not in the same of all. `to`: the first output
+/// of the first row; `steps`: from a row to the next, if several or-ed.
 template <class Op>
-static inline int64_t first_twin(const Tile& t, const To<Op>& to, int64_t lanes, int64_t step) {
+static inline int64_t first_twin(const Tile& t, const To<Op>& to, int64_t lanes, int64_t steps) {
   static_assert(kTwins * sizeof(uint16_t) == kLineBytes);
+  if (lanes < kTwins) return -1;
   if (!t.in_memory || !is_streamed<Op>(to, lanes)) return 0;  // as map_run
-  return step % kTwins == 0 ? elements_to_line<Op>(to) : -1;
+  return steps % kTwins == 0 ? elements_to_line<Op>(to) : -1;
 }
 
-/// Row by row through memory: of a tile of channels; of several positions in channels-last, the last of fewer.
+/// Row by row through memory: of a tile of channels; of several positions, the last of fewer.
 template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap map(t);
-  const int64_t spatial = t.order.spatial, mapped = map.mapped_channels(t.c1 - t.c0);
-  const int64_t tile = has_column_twins<Op> && mapped > kTwinLanes ? kTwinLanes : mapped;
   const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>(), has_column_twins<Op>);
-  const int64_t positions = row.positions;
-  const bool adjoin = map.family != kColumnsPlanar && positions > 1;
+  const int64_t spatial = t.order.spatial, positions = row.positions;
+  const bool adjoin = row.longer || map.family == kColumnsNarrow;
   const Position begin = first_position(t);
   const typename Op::Form form(*t.form);
-  const bool has_twins =
+  const bool may_take_twins =
       has_column_twins<Op> && t.end - t.begin >= kTwinRows * positions && has_twin_types<Op>(t, form);
+  const int64_t mapped = map.mapped_channels(t.c1 - t.c0);
+  const int64_t tile = may_take_twins && mapped > kTwinLanes ? kTwinLanes : mapped;
   for (int64_t c = t.c0; c < t.c1; c += tile) {
     const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = positions * channels;
     const LaneArrays<Op> of_lanes(t, map, c, lanes);
     TwinArrays<Op> of_twins;
     bool twins = false;
     if constexpr (has_column_twins<Op>)
-      if (has_twins) {
+      if (may_take_twins) {
         const View& v = t.tensor[Op::writes[0]];
-        const int64_t step = adjoin ? lanes : v.n | (map.family == kColumns && spatial > 1 ? v.s : 0);
-        const int64_t first = first_twin<Op>(t, Cursor<Op>(t, begin.n, c, begin.s).to[0], lanes, step);
+        const int64_t samples = t.order.batch > 1 ? v.n : 0;
+        const int64_t steps = adjoin ? lanes : (map.family == kColumns && spatial > 1 ? samples | v.s : samples);
+        const int64_t first = first_twin<Op>(t, Cursor<Op>(t, begin.n, c, begin.s).to[0], lanes, steps);
         twins = first >= 0 && of_twins.lay(of_lanes.arrays, first, lanes, Op::used_end(form));
       }
     // Not inlined: 11 to 17 KB of kernels less an ISA.
