@@ -11,6 +11,7 @@
 #include "cases.hh"
 #include "element.hh"
 #include "support/activation.hh"
+#include "uses.hh"
 
 namespace bnorm_bench {
 
@@ -282,8 +283,7 @@ Channel Case::channel_at(int64_t g, int64_t c) const {
   r.shift = read_element(shift_.data(), parameter, c);
   r.mean = read_element(running_mean_.data(), parameter, at);
   r.inv_std = 1 / std::sqrt(Real{read_element(running_var_.data(), parameter, at)} + Real{kEpsilon});
-  const Operation o = row_.operation;
-  if (o != Operation::infer && o != Operation::prepared && o != Operation::simple && !row_.frozen) batch_statistics(r);
+  if (uses_batch_statistics(row_)) batch_statistics(r);
   if (row_.renorm) {
     r.r = read_element(renorm_r_.data(), Dtype::f64, at);
     r.d = read_element(renorm_d_.data(), Dtype::f64, at);
@@ -334,7 +334,7 @@ void Case::verify() {
   call_once();
   for (int64_t k = 0; k < samples; ++k) {
     const int64_t c = sample_position(k, samples, channels);
-    if (row_.operation == Operation::backward || row_.operation == Operation::sums) {
+    if (reads_dy(row_)) {
       verify_backward(c);
       continue;
     }

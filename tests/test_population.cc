@@ -4,10 +4,12 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <iterator>
 #include <vector>
 
 #include "plan.hh"
 #include "random.hh"
+#include "split_batch.hh"
 
 namespace bnorm_tests::test_population {
 namespace {
@@ -120,163 +122,6 @@ TEST_CASE("population: exact pooled statistics") {
 
 namespace {
 
-/// A batch in one call, and in micro-batches; of several groups each takes its part of every micro-batch.
-struct Accumulation {
-  int64_t groups = 1;
-  bool fused = false;  // a residual and ReLU
-  bnorm_weighting weighting = BNORM_UNWEIGHTED;
-};
-
-class Accumulated {
- public:
-  struct Results {
-    std::vector<double> mean, inv_std;
-    std::vector<float> y, dx, dscale = std::vector<float>(kChannels), dshift = dscale;
-    std::vector<float> running_mean = std::vector<float>(kChannels, 1), running_var = running_mean;
-  };
-
-  explicit Accumulated(const Accumulation& kind) : kind_(kind), samples_(all_samples()) {
-    x_ = make_samples(kind.groups * samples_, 7, 3);
-    dy_ = make_samples(kind.groups * samples_, 8, 0);
-    residual_ = make_samples(kind.groups * samples_, 9, 0);
-    Random random(10);
-    for (int64_t i = 0; kind.weighting && i < kind.groups * samples_ * kSpatial; ++i)
-      weights_.push_back(static_cast<float>(random.below(4)));
-    large_ = plan(samples_);
-    // The weights of several groups are as far apart as the plan's batch says.
-    micro_ = plan(kind.weighting && kind.groups > 1 ? samples_ : kMost);
-  }
-
-  Results in_one_call() const {
-    Results r = empty();
-    bnorm_train_args t = train_args(0, samples_);
-    t.y = r.y.data();
-    if (kind_.fused) t.residual = residual_.data();
-    write_statistics(t, r);
-    REQUIRE(bnorm_train(large_.get(), &t) == BNORM_OK);
-    bnorm_backward_args b = backward_args(r, 0, samples_);
-    write_gradients(b, r, 0);
-    REQUIRE(bnorm_backward(large_.get(), &b) == BNORM_OK);
-    return r;
-  }
-
-  Results in_parts() const {
-    Results r = empty();
-    const std::vector<double> moments = merged(bnorm_moments_merge, [&](int64_t n, int64_t batch, double* to) {
-      const bnorm_train_args a = train_args(n, batch);
-      return bnorm_moments(micro_.get(), &a, to);
-    });
-    bnorm_train_args f = BNORM_TRAIN_ARGS_INIT;
-    write_statistics(f, r);
-    REQUIRE(bnorm_moments_finalize(micro_.get(), moments.data(), &f) == BNORM_OK);
-    std::vector<double> coefficients(bnorm_plan_coefficients_size(micro_.get()) / sizeof(double));
-    bnorm_prepare_args p = BNORM_PREPARE_ARGS_INIT;
-    p.mean = r.mean.data();
-    p.inv_std = r.inv_std.data();
-    REQUIRE(bnorm_prepare(micro_.get(), &p, coefficients.data()) == BNORM_OK);
-    each_micro_batch([&](int64_t n, int64_t batch) {
-      bnorm_normalize_args a = BNORM_NORMALIZE_ARGS_INIT;
-      a.batch = batch;
-      a.x = x_.data() + n * kSample;
-      a.y = r.y.data() + n * kSample;
-      if (kind_.fused) a.residual = residual_.data() + n * kSample;
-      a.coefficients = coefficients.data();
-      REQUIRE(bnorm_normalize(micro_.get(), &a) == BNORM_OK);
-    });
-    const std::vector<double> sums = merged(bnorm_sums_merge, [&](int64_t n, int64_t batch, double* to) {
-      const bnorm_backward_args b = backward_args(r, n, batch);
-      return bnorm_backward_sums(micro_.get(), &b, to);
-    });
-    each_micro_batch([&](int64_t n, int64_t batch) {
-      bnorm_backward_args b = backward_args(r, n, batch);
-      write_gradients(b, r, n);
-      REQUIRE(bnorm_backward_apply(micro_.get(), &b, sums.data()) == BNORM_OK);
-    });
-    return r;
-  }
-
- private:
-  PlanPointer plan(int64_t batch) const {
-    bnorm_desc d = BNORM_DESC_INIT;
-    d.groups = kind_.groups;
-    d.batch = batch;
-    d.channels = kChannels;
-    d.spatial = kSpatial;
-    d.x = {samples_ * kSample, kSample, kSpatial, 1};
-    d.y = d.residual = d.dx = d.dy = d.dresidual = d.x;
-    d.residual_added = kind_.fused;
-    d.activation = kind_.fused ? BNORM_RELU : BNORM_IDENTITY;
-    d.weighting = kind_.weighting;
-    d.running_mode = BNORM_RUNNING_MEAN;
-    return make_plan(d);
-  }
-  Results empty() const {
-    Results r;
-    r.mean.resize(static_cast<size_t>(kind_.groups * kChannels));
-    r.inv_std = r.mean;
-    r.y.resize(x_.size());
-    r.dx = r.y;
-    return r;
-  }
-  template <class Visit>
-  static void each_micro_batch(Visit visit) {
-    int64_t n = 0;
-    for (const int64_t batch : kBatches) {
-      visit(n, batch);
-      n += batch;
-    }
-  }
-  /// part(n, batch, partials) for all micro-batches; their merged partials.
-  template <class Merge, class Part>
-  std::vector<double> merged(Merge merge, Part part) const {
-    std::vector<std::vector<double>> partials;
-    std::vector<const double*> pointers;
-    each_micro_batch([&](int64_t n, int64_t batch) {
-      partials.emplace_back(bnorm_plan_partials_count(micro_.get()));
-      REQUIRE(part(n, batch, partials.back().data()) == BNORM_OK);
-    });
-    for (const auto& p : partials) pointers.push_back(p.data());
-    REQUIRE(merge(micro_.get(), static_cast<int64_t>(pointers.size()), pointers.data(), partials[0].data(), nullptr) ==
-            BNORM_OK);
-    return partials[0];
-  }
-  const float* weights(int64_t n) const { return weights_.empty() ? nullptr : weights_.data() + n * kSpatial; }
-  bnorm_train_args train_args(int64_t n, int64_t batch) const {
-    bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
-    a.batch = batch;
-    a.x = x_.data() + n * kSample;
-    a.weights = weights(n);
-    return a;
-  }
-  static void write_statistics(bnorm_train_args& a, Results& r) {
-    a.mean = r.mean.data();
-    a.inv_std = r.inv_std.data();
-    a.running_mean = r.running_mean.data();
-    a.running_var = r.running_var.data();
-  }
-  bnorm_backward_args backward_args(const Results& r, int64_t n, int64_t batch) const {
-    bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
-    b.batch = batch;
-    b.x = x_.data() + n * kSample;
-    b.dy = dy_.data() + n * kSample;
-    if (kind_.fused) b.y = r.y.data() + n * kSample;
-    b.mean = r.mean.data();
-    b.inv_std = r.inv_std.data();
-    b.weights = weights(n);
-    return b;
-  }
-  static void write_gradients(bnorm_backward_args& b, Results& r, int64_t n) {
-    b.dx = r.dx.data() + n * kSample;
-    b.dscale = r.dscale.data();
-    b.dshift = r.dshift.data();
-  }
-
-  Accumulation kind_;
-  int64_t samples_;
-  std::vector<float> x_, dy_, residual_, weights_;
-  PlanPointer large_, micro_;
-};
-
 /// Every element within `bound` of the other's.
 void check_near(const std::vector<float>& a, const std::vector<float>& b, double bound) {
   REQUIRE(a.size() == b.size());
@@ -290,8 +135,15 @@ TEST_CASE("population: micro-batches have the statistics and gradients of their 
     for (const bool fused : {false, true})
       for (const bnorm_weighting weighting : {BNORM_UNWEIGHTED, BNORM_FREQUENCY_WEIGHTS, BNORM_RELIABILITY_WEIGHTS}) {
         INFO("groups ", groups, " residual and ReLU ", fused, " weighting ", weighting);
-        const Accumulated batch({groups, fused, weighting});
-        const Accumulated::Results whole = batch.in_one_call(), parts = batch.in_parts();
+        Split split;
+        split.shape = {groups, all_samples(), kChannels, kSpatial};
+        split.parts.assign(std::begin(kBatches), std::end(kBatches));
+        split.fused = fused;
+        split.weighting = weighting;
+        split.mode = BNORM_RUNNING_MEAN;
+        split.mean = 3;
+        const SplitBatch batch(split);
+        const SplitBatch::Results whole = batch.in_one_call(), parts = batch.in_parts();
         // Parts that are no whole blocks: f64 sums in another order, each result rounded once.
         for (size_t i = 0; i < whole.mean.size(); ++i) {
           CHECK(std::fabs(parts.mean[i] - whole.mean[i]) <= 1e-14);
