@@ -109,9 +109,10 @@ uint16_t number(uint16_t, size_t i) { return static_cast<uint16_t>(0x2000 + i % 
 /// How the tensors of a streamed case lie in memory.
 struct Placement {
   bnorm_layout layout;
-  size_t offset;  // elements from a line of the cache to the first
-  int64_t gap;    // elements between runs
-  bool in_place;  // y is x, dx is dy
+  size_t offset;           // elements from a line of the cache to the first
+  int64_t gap;             // elements between runs
+  bool in_place;           // y is x, dx is dy
+  int64_t sample_gap = 0;  // elements between samples, beside those
 };
 
 /// y, dx and dresidual of one or more samples.
@@ -181,6 +182,7 @@ void check_whole_and_samples(bnorm_type type, const Shape& shape, const Placemen
   const int64_t c = shape.c, s = shape.s, gap = placement.gap;
   desc.x = placement.layout == BNORM_PLANAR ? bnorm_strides{0, c * (s + gap), s + gap, 1}
                                             : bnorm_strides{0, s * (c + gap), 1, c + gap};
+  desc.x.n += placement.sample_gap;
   desc.x.g = desc.x.n * shape.n;
   desc.y = desc.residual = desc.dx = desc.dy = desc.dresidual = desc.x;
   const auto sample = static_cast<size_t>(desc.x.n), all = static_cast<size_t>(desc.x.g);
@@ -239,6 +241,7 @@ TEST_CASE("bits: outputs around the caches") {
     check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, {layout, 3, 5, false});
     for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 21, 131, 1531}})
       check_whole_and_samples<uint16_t>(BNORM_BF16, shape, {layout, 5, 0, false});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 28, 16, 9363}, {layout, 5, 0, false, 24});
   });
 }
 

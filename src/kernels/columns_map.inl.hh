@@ -182,22 +182,29 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   }
 }
 
-/// Whether the rows of those tensors, a bit each, that are given follow each other without gaps.
-static inline bool rows_adjoin(const Tile& t, const LaneMap& map, unsigned tensors) {
+/// Where rows follow each other without gaps.
+enum class Adjoin { kNowhere, kInSamples, kThroughout };
+
+/// That of the rows of those tensors, a bit each, that are given.
+static inline Adjoin rows_adjoin(const Tile& t, const LaneMap& map, unsigned tensors) {
   const Order& o = t.order;
-  const bool planar = map.family == kColumnsPlanar;
+  const bool of_samples = map.family == kColumnsPlanar || o.spatial == 1;
+  bool throughout = true;
   for (int i = 0; tensors >> i != 0; ++i) {
     if ((tensors >> i & 1u) == 0 || !t.tensor[i].data) continue;
     const View& v = t.tensor[i];
-    if ((!planar && o.spatial > 1 && v.s != t.channels) || (o.batch > 1 && v.n != o.spatial * t.channels)) return false;
+    if (!of_samples && v.s != t.channels) return Adjoin::kNowhere;
+    throughout = throughout && (o.batch == 1 || v.n == o.spatial * t.channels);
   }
-  return true;
+  if (throughout) return Adjoin::kThroughout;
+  return of_samples ? Adjoin::kNowhere : Adjoin::kInSamples;
 }
 
 /// Positions that make a row of a map; `longer`: several rows that adjoin are one.
 struct MapRow {
   int64_t positions;
   bool longer;
+  Adjoin adjoin;
 };
 
 /// The rows of a map: of as many positions as kLongerRowLanes hold where they adjoin in all its tensors, a bit each;
@@ -208,23 +215,27 @@ struct MapRow {
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
 BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool whole_lines) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  if (tensors == 0 || all <= kLongerRows || t.c1 - t.c0 < t.channels)
-    return {least, false};  // small calls divide nothing
+  const MapRow shortest = {least, false, map.family == kColumnsNarrow ? Adjoin::kThroughout : Adjoin::kNowhere};
+  if (tensors == 0 || all <= kLongerRows || t.c1 - t.c0 < t.channels) return shortest;  // small calls divide nothing
   // All twins of rows in memory begin with lines, if one does: bf16 of 50x200x784 infers in 0.45 of the time.
   int64_t unit = least;
   while (whole_lines && t.in_memory && unit * t.channels % kTwins != 0) unit *= 2;
   if (unit * t.channels > kTileLanes) unit = least;
   // Two rows of 256 channels are long enough: 1x256x196 would infer in 1.14.
-  if (unit == least && 2 * least * t.channels >= kLongerRowLanes) return {least, false};
+  if (unit == least && 2 * least * t.channels >= kLongerRowLanes) return shortest;
   const int64_t units = kLongerRowLanes / (unit * t.channels), positions = units > 1 ? units * unit : unit;
   if (least * t.channels % kStrip == 0) {
     // Rows that are too short to go around the caches are faster in memory as they are: 100x3x50176 would infer in 1.2,
     // planar 200000x8x4 in 1.18.
-    if (t.in_memory && map.family != kColumns && least * t.channels < kStreamedRun) return {least, false};
-    if (t.in_l2 && Part<float>::size < 8) return {least, false};  // SSE4.2 infers 8x64x49 in 1.04
+    if (t.in_memory && map.family != kColumns && least * t.channels < kStreamedRun) return shortest;
+    if (t.in_l2 && Part<float>::size < 8) return shortest;  // SSE4.2 infers 8x64x49 in 1.04
   }
-  if (all < kLongerRows * positions || !rows_adjoin(t, map, tensors)) return {least, false};
-  return {positions, true};
+  if (all < kLongerRows * positions) return shortest;
+  const Adjoin adjoin = rows_adjoin(t, map, tensors);
+  if (adjoin == Adjoin::kNowhere) return shortest;
+  // As in nChw16c, whose blocks are groups: their samples lie apart.
+  const bool is_sample = adjoin == Adjoin::kInSamples && t.order.spatial * t.channels <= kTileLanes;
+  return {is_sample ? t.order.spatial : positions, true, adjoin};
 }
 
 /// The tensors of a map whose rows may be longer, a bit each.
@@ -236,67 +247,83 @@ constexpr unsigned tensors_of_longer_rows() {
   return makes_longer_rows<Op> ? tensors : 0;
 }
 
-/// The lane of each row with which twins begin, -1: there are none, or not in the same of all. `to`: the first output
-/// of the first row; `steps`: from a row to the next, if several or-ed.
+/// The lane of each row with which twins begin, -1: there are none, or not in the same of all.
 template <class Op>
-static inline int64_t first_twin(const Tile& t, const To<Op>& to, int64_t lanes, int64_t steps) {
+static inline int64_t first_twin(const Tile& t, const LaneMap& map, const MapRow& row, int64_t c, int64_t lanes) {
   static_assert(kTwins * sizeof(uint16_t) == kLineBytes);
+  const Position begin = first_position(t);
+  const To<Op> to = Cursor<Op>(t, begin.n, c, begin.s).to[0];
   if (lanes < kTwins) return -1;
   if (!t.in_memory || !is_streamed<Op>(to, lanes)) return 0;  // as map_run
+  const View& v = t.tensor[Op::writes[0]];
+  int64_t steps = row.adjoin == Adjoin::kNowhere ? 0 : lanes;  // of the first output from row to row, or-ed
+  if (row.adjoin == Adjoin::kNowhere && map.family == kColumns && t.order.spatial > 1) steps |= v.s;
+  if (row.adjoin != Adjoin::kThroughout && t.order.batch > 1) steps |= v.n | begin.s * v.s;
   return steps % kTwins == 0 ? elements_to_line<Op>(to) : -1;
 }
 
-/// Row by row through memory: of a tile of channels; of several positions, the last of fewer.
+/// Rows of a map that are equally far apart, the first at (n, s).
+struct RowRun {
+  int64_t n, s;
+  int64_t rows, positions;  // positions of each
+  int64_t View::*step;      // from a row to the next; NULL: they adjoin
+};
+
+/// Calls body(context, run) for all rows of a tile; the last of those that adjoin may have fewer positions. A pointer
+/// and what it points to, not a template: 20 KB of kernels less an ISA.
+BNORM_SHARED void each_row_run(const Tile& t, const LaneMap& map, const MapRow& row,
+                               void (*body)(const void*, const RowRun&), const void* context) {
+  const int64_t spatial = t.order.spatial, positions = row.positions;
+  const Position begin = first_position(t);
+  const auto of_positions = [&](int64_t n, int64_t s, int64_t count) {
+    const int64_t rows = count / positions, rest = count - rows * positions, last = s + count - rest;
+    int64_t View::*const step = row.adjoin == Adjoin::kNowhere ? &View::s : nullptr;
+    if (rows > 0) body(context, {n, s, rows, positions, step});
+    if (rest > 0) body(context, {n + last / spatial, last % spatial, 1, rest, nullptr});
+  };
+  if (row.adjoin == Adjoin::kThroughout) return of_positions(begin.n, begin.s, t.end - t.begin);
+  if (map.family == kColumns && spatial > 1)
+    return each_run(spatial, begin, t.end - t.begin,
+                    [&](int64_t n, int64_t s0, int64_t s1) { of_positions(n, s0, s1 - s0); });
+  const int64_t end = spatial == 1 ? t.end : t.end / spatial;  // no division in calls at batch 1
+  body(context, {begin.n, 0, end - begin.n, positions, &View::n});
+}
+
+/// Row by row through memory: of a tile of channels; of several positions.
 template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap map(t);
   const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>(), has_column_twins<Op>);
-  const int64_t spatial = t.order.spatial, positions = row.positions;
-  const bool adjoin = row.longer || map.family == kColumnsNarrow;
-  const Position begin = first_position(t);
   const typename Op::Form form(*t.form);
   const bool may_take_twins =
-      has_column_twins<Op> && t.end - t.begin >= kTwinRows * positions && has_twin_types<Op>(t, form);
+      has_column_twins<Op> && t.end - t.begin >= kTwinRows * row.positions && has_twin_types<Op>(t, form);
   const int64_t mapped = map.mapped_channels(t.c1 - t.c0);
   const int64_t tile = may_take_twins && mapped > kTwinLanes ? kTwinLanes : mapped;
   for (int64_t c = t.c0; c < t.c1; c += tile) {
-    const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = positions * channels;
+    const int64_t channels = t.c1 - c < tile ? t.c1 - c : tile, lanes = row.positions * channels;
     const LaneArrays<Op> of_lanes(t, map, c, lanes);
     TwinArrays<Op> of_twins;
     bool twins = false;
     if constexpr (has_column_twins<Op>)
       if (may_take_twins) {
-        const View& v = t.tensor[Op::writes[0]];
-        const int64_t samples = t.order.batch > 1 ? v.n : 0;
-        const int64_t steps = adjoin ? lanes : (map.family == kColumns && spatial > 1 ? samples | v.s : samples);
-        const int64_t first = first_twin<Op>(t, Cursor<Op>(t, begin.n, c, begin.s).to[0], lanes, steps);
+        const int64_t first = first_twin<Op>(t, map, row, c, lanes);
         twins = first >= 0 && of_twins.lay(of_lanes.arrays, first, lanes, Op::used_end(form));
       }
-    // Not inlined: 11 to 17 KB of kernels less an ISA.
-    const auto map_rows_at = [&](int64_t n, int64_t s, const RowStep<Op>& step, int64_t rows, int64_t row_lanes)
-        __attribute__((noinline)) {
-      if (rows == 0) return;
-      const Cursor<Op> first(t, n, c, s);
-      if (has_column_twins<Op> && row_lanes == lanes && twins)
-        return map_single_rows(t, first, step, rows, lanes, true, of_twins.arrays);
+    const auto map_rows_of = [&](const RowRun& run) {
+      const Cursor<Op> first(t, run.n, c, run.s);
+      const int64_t run_lanes = run.positions * channels;
+      const RowStep<Op> step = run.step ? RowStep<Op>(t, run.step) : RowStep<Op>(run_lanes);
+      if (has_column_twins<Op> && run_lanes == lanes && twins)
+        return map_single_rows(t, first, step, run.rows, lanes, true, of_twins.arrays);
       // Loads hide behind curves, as with masks: 60x100 infers behind a sigmoid in 0.92 of the time so (AVX-512).
       if constexpr (!Op::has_mask)
-        if (rows_join<Op>(t, step, rows, row_lanes, row.longer))
-          return map_joined_rows(t, first, step, rows, row_lanes, of_lanes.arrays);
-      map_single_rows(t, first, step, rows, row_lanes, false, of_lanes.arrays);
+        if (rows_join<Op>(t, step, run.rows, run_lanes, row.longer))
+          return map_joined_rows(t, first, step, run.rows, run_lanes, of_lanes.arrays);
+      map_single_rows(t, first, step, run.rows, run_lanes, false, of_lanes.arrays);
     };
-    if (adjoin) {
-      const int64_t rows = (t.end - t.begin) / positions, rest = t.end - t.begin - rows * positions;
-      const int64_t last = t.end - rest;
-      map_rows_at(begin.n, begin.s, RowStep<Op>(lanes), rows, lanes);
-      map_rows_at(last / spatial, last % spatial, RowStep<Op>(rest * channels), rest > 0, rest * channels);
-    } else if (map.family == kColumns && spatial > 1) {
-      each_run(spatial, begin, t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
-        map_rows_at(n, s0, {t, &View::s}, s1 - s0, lanes);
-      });
-    } else {
-      const int64_t end = spatial == 1 ? t.end : t.end / spatial;  // no division in calls at batch 1
-      map_rows_at(begin.n, 0, {t, &View::n}, end - begin.n, lanes);
-    }
+    const auto call = [](const void* context, const RowRun& run) {
+      (*static_cast<const decltype(map_rows_of)*>(context))(run);
+    };
+    each_row_run(t, map, row, call, &map_rows_of);
   }
 }
