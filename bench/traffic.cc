@@ -1,4 +1,4 @@
-// The memory traffic that a row's call cannot avoid, in the call's own buffers, for the twin to move.
+// The memory traffic that a row's call cannot avoid, in the call's own tensors, for the twin to move.
 #include <algorithm>
 #include <cstring>
 #include <memory>

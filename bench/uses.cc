@@ -14,10 +14,12 @@ bool reads_forward(const Row& row) {
 bool derives_from_y(const Row& row) {
   return reads_forward(row) && !row.from_residual && bnorm_support::activation(desc_of(row)).y_tells;
 }
+bool derives_from_z(const Row& row) {
+  return row.activation != BNORM_IDENTITY && !derives_from_y(row) && !row.from_mask;
+}
 /// dx of frozen statistics is dy times a factor, unless the derivative is of z.
 bool needs_input(const Row& row) {
-  const bool from_z = row.activation != BNORM_IDENTITY && !derives_from_y(row) && !row.from_mask;
-  return !(row.frozen && !wants_params(row)) || from_z;  // sums are never of frozen statistics here
+  return !(row.frozen && !wants_params(row)) || derives_from_z(row);  // sums are never of frozen statistics here
 }
 
 }  // namespace
@@ -37,7 +39,7 @@ bool reads_dy(const Row& row) { return is_backward(row) || row.operation == Oper
 bool reads_residual(const Row& row) {
   return row.residual && (writes_y(row) || (reads_forward(row) && !derives_from_y(row)));
 }
-bool needs_affine(const Row& row) { return row.activation != BNORM_IDENTITY && !row.residual; }
+bool needs_affine(const Row& row) { return derives_from_z(row); }
 bool writes_y(const Row& row) { return !reads_dy(row) && row.operation != Operation::moments; }
 bool needs_y(const Row& row) { return writes_y(row) || reads_output(row) || derives_from_y(row); }
 bool wants_dx(const Row& row) { return is_backward(row) && row.gradients != Gradients::params; }

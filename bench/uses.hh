@@ -19,7 +19,7 @@ bool reads_x(const Row& row);
 bool reads_output(const Row& row);
 bool reads_dy(const Row& row);
 bool reads_residual(const Row& row);
-/// Backward makes z of x, behind an activation.
+/// Backward makes z, behind an activation.
 bool needs_affine(const Row& row);
 bool writes_y(const Row& row);
 /// Written or read.

@@ -20,6 +20,7 @@ struct Split {
   std::vector<int64_t> parts;  // samples of each, of every group
   bool own_plans = false;      // a plan for each part, as processes have, not one for all
   bool fused = false;          // a residual and ReLU
+  bool scaled = true;
   bnorm_weighting weighting = BNORM_UNWEIGHTED;
   bnorm_running_mode mode = BNORM_RUNNING_SEQUENTIAL;
   double mean = 0;  // of x
@@ -39,11 +40,12 @@ class SplitBatch {
     x_ = normals<float>(random, shape.elements(), split.mean);
     dy_ = normals<float>(random, shape.elements());
     residual_ = normals<float>(random, shape.elements());
-    for (int64_t c = 0; c < shape.c; ++c) scale_.push_back(0.25F * static_cast<float>(1 + c % 4));
+    for (int64_t c = 0; split.scaled && c < shape.c; ++c) scale_.push_back(0.125F * static_cast<float>(1 + c % 7));
     for (int64_t i = 0; split.weighting && i < shape.g * shape.count(); ++i)
       weights_.push_back(static_cast<float>(random.below(4)));
     // The weights of several groups are as far apart as the plan's batch says.
     const bool needs_whole = split.weighting && shape.g > 1;
+    REQUIRE(!(needs_whole && split.own_plans));
     const int64_t most = *std::max_element(split.parts.begin(), split.parts.end());
     int64_t n = 0;
     for (const int64_t batch : split.parts) {
@@ -60,7 +62,7 @@ class SplitBatch {
     Results r = empty();
     bnorm_train_args t = train_args(0, split_.shape.n);
     t.y = r.y.data();
-    t.scale = scale_.data();
+    t.scale = scale();
     if (split_.fused) t.residual = residual_.data();
     write_statistics(t, r);
     REQUIRE(bnorm_train(whole_.get(), &t) == BNORM_OK);
@@ -120,10 +122,11 @@ class SplitBatch {
     r.dx = r.y;
     r.dscale.resize(channels);
     r.dshift = r.dscale;
-    r.running_mean.assign(channels, 1);
+    for (size_t c = 0; c < channels; ++c) r.running_mean.push_back(1 - 0.0625F * static_cast<float>(c % 5));
     r.running_var = r.running_mean;
     return r;
   }
+  const float* scale() const { return scale_.empty() ? nullptr : scale_.data(); }
   const float* weights(int64_t n) const { return weights_.empty() ? nullptr : weights_.data() + n * split_.shape.s; }
   bnorm_train_args train_args(int64_t n, int64_t batch) const {
     bnorm_train_args a = BNORM_TRAIN_ARGS_INIT;
@@ -144,7 +147,7 @@ class SplitBatch {
     b.x = x_.data() + offset(n);
     b.dy = dy_.data() + offset(n);
     if (split_.fused) b.y = r.y.data() + offset(n);
-    b.scale = scale_.data();
+    b.scale = scale();
     b.mean = r.mean.data();
     b.inv_std = r.inv_std.data();
     b.weights = weights(n);
@@ -160,7 +163,7 @@ class SplitBatch {
     bnorm_prepare_args p = BNORM_PREPARE_ARGS_INIT;
     p.mean = r.mean.data();
     p.inv_std = r.inv_std.data();
-    p.scale = scale_.data();
+    p.scale = scale();
     REQUIRE(bnorm_prepare(plan_of(part), &p, coefficients.data()) == BNORM_OK);
     const int64_t at = offset(first_[part]);
     bnorm_normalize_args a = BNORM_NORMALIZE_ARGS_INIT;

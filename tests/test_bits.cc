@@ -203,8 +203,9 @@ void check_whole_and_samples(bnorm_type type, const Shape& shape, const Placemen
       one.batch = 1;
       whole.make(desc, 0, running, sums);
       for (size_t i = 0; i < all; i += sample) parts.make(one, i, running, sums);
-      INFO("type ", type, " channels ", c, " layout ", static_cast<int>(placement.layout), " offset ", placement.offset,
-           " gap ", gap, " in place ", placement.in_place, " activation ", activation, " residual ", residual);
+      INFO("type ", type, " N ", shape.n, " C ", c, " S ", s, " layout ", static_cast<int>(placement.layout),
+           " offset ", placement.offset, " gap ", gap, " sample gap ", placement.sample_gap, " in place ",
+           placement.in_place, " activation ", activation, " residual ", residual);
       CHECK(whole == parts);
     }
 }
@@ -239,9 +240,8 @@ TEST_CASE("bits: outputs around the caches") {
   each_isa_and_layout([](bnorm_layout layout) {
     check_whole_and_samples<float>(BNORM_F32, {1, 7, 200, 1513}, {layout, 0, 3, true});
     check_whole_and_samples<double>(BNORM_F64, {1, 6, 131, 1513}, {layout, 3, 5, false});
-    for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 21, 131, 1531}})
-      check_whole_and_samples<uint16_t>(BNORM_BF16, shape, {layout, 5, 0, false});
-    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 28, 16, 9363}, {layout, 5, 0, false, 24});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 14, 200, 1513}, {layout, 5, 0, false});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 5360, 16, 49}, {layout, 5, 0, false, 16});
   });
 }
 
@@ -250,6 +250,10 @@ TEST_CASE("bits: more outputs around the caches") {
     for (const Shape& shape : {Shape{1, 16, 3, 50101}, Shape{1, 7, 200, 1513}, Shape{1, 9, 64, 3650}})
       for (const size_t offset : {0, 1}) check_whole_and_samples<float>(BNORM_F32, shape, {layout, offset, 0, false});
     check_whole_and_samples<double>(BNORM_F64, {1, 6, 141, 1519}, {layout, 0, 0, true});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 21, 131, 1531}, {layout, 5, 0, false});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 5360, 16, 49}, {layout, 5, 0, false, 24});
+    for (const int64_t sample_gap : {16, 24})
+      check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 28, 16, 9363}, {layout, 5, 0, false, sample_gap});
     for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
       for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
         for (const size_t offset : {0, 5})

@@ -161,7 +161,7 @@ TEST_SUITE("isa") {
     for (const std::string& isa : isas()) {
       const IsaScope scope(isa);
       for (const Sizes& sizes :
-           {Sizes{3, 16, 1}, Sizes{2, 48, 49}, Sizes{5, 32, 4}, Sizes{1, 16, 1}, Sizes{2, 32, 1100}})
+           {Sizes{3, 16, 1}, Sizes{2, 48, 49}, Sizes{5, 32, 4}, Sizes{1, 16, 1}, Sizes{2, 32, 1100}, Sizes{40, 32, 20}})
         for (const int32_t block : {8, 16})
           for (const int64_t gap : {0, 3})
             for (const bool from_mask : {false, true}) {
@@ -175,11 +175,13 @@ TEST_SUITE("isa") {
 }
 
 TEST_CASE("blocked: the bits of one thread") {
-  const Step step({4, 64, 900}, false);
-  const Results expected = step.run(0, 0, BNORM_SERIAL);
-  for (const Executor& e : executors()) {
-    INFO(e.name);
-    e.with([&](const bnorm_executor* executor) { CHECK(step.run(16, 0, executor) == expected); });
+  for (const Sizes& sizes : {Sizes{4, 64, 900}, Sizes{300, 64, 20}}) {
+    const Step step(sizes, false);
+    const Results expected = step.run(0, 0, BNORM_SERIAL);
+    for (const Executor& e : executors()) {
+      INFO(e.name, ": S ", sizes.s);
+      e.with([&](const bnorm_executor* executor) { CHECK(step.run(16, 0, executor) == expected); });
+    }
   }
 }
 

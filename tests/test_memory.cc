@@ -87,6 +87,18 @@ TEST_CASE("memory: block borders against unmapped pages") {
         }
 }
 
+// As many as make maps take several at once.
+TEST_CASE("memory: many small planar samples against unmapped pages") {
+  for (const int64_t spatial : {2, 7})
+    for (const Placement placement : {Placement::kPageEnd, Placement::kPageStart})
+      for (size_t turn = 0; turn < 5; ++turn) {
+        Case c = fenced(3, spatial, placement, turn * 3);
+        c.shape.n = 1100;
+        c.layout = Layout::kPlanar;
+        run_all(c);
+      }
+}
+
 TEST_SUITE("isa") {
   TEST_CASE("memory: tails against unmapped pages, a few") { run_tails(5, 1); }
 }

@@ -138,7 +138,7 @@ TEST_CASE("population: micro-batches have the statistics and gradients of their 
         Split split;
         split.shape = {groups, all_samples(), kChannels, kSpatial};
         split.parts.assign(std::begin(kBatches), std::end(kBatches));
-        split.fused = fused;
+        split.fused = split.scaled = fused;
         split.weighting = weighting;
         split.mode = BNORM_RUNNING_MEAN;
         split.mean = 3;

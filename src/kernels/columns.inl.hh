@@ -80,8 +80,7 @@ static inline int64_t copy_by(int64_t step, const V* from, V* to, int64_t lanes)
   return l;
 }
 
-/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more. Of one position in
-/// channels-last they lie so already.
+/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more.
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   int64_t l = map.channels;

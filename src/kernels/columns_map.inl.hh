@@ -11,8 +11,8 @@
 // KB).
 constexpr int64_t kMappedRows = 4;
 constexpr int64_t kMappedLanes = 128, kMappedLanesInL2 = 512;
-// Lanes of rows that adjoin and are mapped as one (map_row), of 16-bit types in memory up to kTileLanes, where that
-// makes so many rows: fewer do not repay spreading the coefficients.
+// Lanes of rows that adjoin and are mapped as one (map_row), where that makes so many rows: fewer do not repay
+// spreading the coefficients. Whole samples, and whole lines of 16-bit elements in memory, may have up to kTileLanes.
 constexpr int64_t kLongerRowLanes = 512, kLongerRows = 12;
 static_assert(kLongerRowLanes <= kTileLanes);
 
@@ -182,32 +182,37 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   }
 }
 
-/// Where rows follow each other without gaps.
-enum class Adjoin { kNowhere, kInSamples, kThroughout };
+/// How a map walks over its rows.
+enum class Walk {
+  kByStrides,      // rows of the least positions
+  kBySamples,      // a sample is a row
+  kWithinSamples,  // rows adjoin in a sample
+  kThroughout      // rows adjoin
+};
 
-/// That of the rows of those tensors, a bit each, that are given.
-static inline Adjoin rows_adjoin(const Tile& t, const LaneMap& map, unsigned tensors) {
+/// Where the rows of those of the tensors, a bit each, that are given adjoin: kByStrides where not even in samples.
+static inline Walk rows_adjoin(const Tile& t, const LaneMap& map, unsigned tensors) {
   const Order& o = t.order;
   const bool of_samples = map.family == kColumnsPlanar || o.spatial == 1;
   bool throughout = true;
   for (int i = 0; tensors >> i != 0; ++i) {
     if ((tensors >> i & 1u) == 0 || !t.tensor[i].data) continue;
     const View& v = t.tensor[i];
-    if (!of_samples && v.s != t.channels) return Adjoin::kNowhere;
+    if (!of_samples && v.s != t.channels) return Walk::kByStrides;
     throughout = throughout && (o.batch == 1 || v.n == o.spatial * t.channels);
   }
-  if (throughout) return Adjoin::kThroughout;
-  return of_samples ? Adjoin::kNowhere : Adjoin::kInSamples;
+  if (throughout) return Walk::kThroughout;
+  return of_samples ? Walk::kByStrides : Walk::kWithinSamples;
 }
 
-/// Positions that make a row of a map; `longer`: several rows that adjoin are one.
+/// The rows of a map.
 struct MapRow {
-  int64_t positions;
-  bool longer;
-  Adjoin adjoin;
+  int64_t positions;  // of a row
+  bool longer;        // several rows of the least positions are one
+  Walk walk;
 };
 
-/// The rows of a map: of as many positions as kLongerRowLanes hold where they adjoin in all its tensors, a bit each;
+/// Rows of as many positions as kLongerRowLanes hold, or of a sample, where they adjoin in all the tensors, a bit each;
 /// never where `tensors` is 0. `whole_lines`: in memory rather whole lines of 16-bit elements.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
@@ -215,7 +220,7 @@ struct MapRow {
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
 BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool whole_lines) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  const MapRow shortest = {least, false, map.family == kColumnsNarrow ? Adjoin::kThroughout : Adjoin::kNowhere};
+  const MapRow shortest = {least, false, map.family == kColumnsNarrow ? Walk::kThroughout : Walk::kByStrides};
   if (tensors == 0 || all <= kLongerRows || t.c1 - t.c0 < t.channels) return shortest;  // small calls divide nothing
   // All twins of rows in memory begin with lines, if one does: bf16 of 50x200x784 infers in 0.45 of the time.
   int64_t unit = least;
@@ -230,12 +235,13 @@ BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors,
     if (t.in_memory && map.family != kColumns && least * t.channels < kStreamedRun) return shortest;
     if (t.in_l2 && Part<float>::size < 8) return shortest;  // SSE4.2 infers 8x64x49 in 1.04
   }
-  if (all < kLongerRows * positions) return shortest;
-  const Adjoin adjoin = rows_adjoin(t, map, tensors);
-  if (adjoin == Adjoin::kNowhere) return shortest;
+  const Walk walk = all < kLongerRows * positions ? Walk::kByStrides : rows_adjoin(t, map, tensors);
+  if (walk == Walk::kByStrides) return shortest;
   // As in nChw16c, whose blocks are groups: their samples lie apart.
-  const bool is_sample = adjoin == Adjoin::kInSamples && t.order.spatial * t.channels <= kTileLanes;
-  return {is_sample ? t.order.spatial : positions, true, adjoin};
+  const int64_t spatial = t.order.spatial;
+  if (walk == Walk::kWithinSamples && spatial * t.channels <= kTileLanes)
+    return all < kLongerRows * spatial ? shortest : MapRow{spatial, true, Walk::kBySamples};
+  return {positions, true, walk};
 }
 
 /// The tensors of a map whose rows may be longer, a bit each.
@@ -251,14 +257,15 @@ constexpr unsigned tensors_of_longer_rows() {
 template <class Op>
 static inline int64_t first_twin(const Tile& t, const LaneMap& map, const MapRow& row, int64_t c, int64_t lanes) {
   static_assert(kTwins * sizeof(uint16_t) == kLineBytes);
+  if (lanes < kTwins) return -1;
   const Position begin = first_position(t);
   const To<Op> to = Cursor<Op>(t, begin.n, c, begin.s).to[0];
-  if (lanes < kTwins) return -1;
   if (!t.in_memory || !is_streamed<Op>(to, lanes)) return 0;  // as map_run
   const View& v = t.tensor[Op::writes[0]];
-  int64_t steps = row.adjoin == Adjoin::kNowhere ? 0 : lanes;  // of the first output from row to row, or-ed
-  if (row.adjoin == Adjoin::kNowhere && map.family == kColumns && t.order.spatial > 1) steps |= v.s;
-  if (row.adjoin != Adjoin::kThroughout && t.order.batch > 1) steps |= v.n | begin.s * v.s;
+  int64_t steps = 0;  // from row to row, or-ed
+  if (row.walk >= Walk::kWithinSamples) steps |= lanes;
+  if (row.walk == Walk::kByStrides && map.family == kColumns && t.order.spatial > 1) steps |= v.s;
+  if (row.walk != Walk::kThroughout && t.order.batch > 1) steps |= v.n | begin.s * v.s;
   return steps % kTwins == 0 ? elements_to_line<Op>(to) : -1;
 }
 
@@ -269,23 +276,32 @@ struct RowRun {
   int64_t View::*step;      // from a row to the next; NULL: they adjoin
 };
 
-/// Calls body(context, run) for all rows of a tile; the last of those that adjoin may have fewer positions. A pointer
-/// and what it points to, not a template: 20 KB of kernels less an ISA.
+/// Calls body(context, run) for all rows of a tile; of those that adjoin the last may have fewer positions, of samples
+/// the first and the last. A pointer and what it points to, not a template: 20 KB of kernels less an ISA.
 BNORM_SHARED void each_row_run(const Tile& t, const LaneMap& map, const MapRow& row,
                                void (*body)(const void*, const RowRun&), const void* context) {
-  const int64_t spatial = t.order.spatial, positions = row.positions;
+  const int64_t spatial = t.order.spatial, positions = row.positions, all = t.end - t.begin;
   const Position begin = first_position(t);
-  const auto of_positions = [&](int64_t n, int64_t s, int64_t count) {
+  const auto adjoining = [&](int64_t n, int64_t s, int64_t count) {
     const int64_t rows = count / positions, rest = count - rows * positions, last = s + count - rest;
-    int64_t View::*const step = row.adjoin == Adjoin::kNowhere ? &View::s : nullptr;
-    if (rows > 0) body(context, {n, s, rows, positions, step});
+    if (rows > 0) body(context, {n, s, rows, positions, nullptr});
     if (rest > 0) body(context, {n + last / spatial, last % spatial, 1, rest, nullptr});
   };
-  if (row.adjoin == Adjoin::kThroughout) return of_positions(begin.n, begin.s, t.end - t.begin);
+  if (row.walk == Walk::kThroughout) return adjoining(begin.n, begin.s, all);
+  if (row.walk == Walk::kBySamples) {
+    const int64_t left = begin.s > 0 ? spatial - begin.s : 0, head = left < all ? left : all;
+    const int64_t n = begin.n + (begin.s > 0), samples = (all - head) / spatial, rest = all - head - samples * spatial;
+    if (head > 0) body(context, {begin.n, begin.s, 1, head, nullptr});
+    if (samples > 0) body(context, {n, 0, samples, spatial, &View::n});
+    if (rest > 0) body(context, {n + samples, 0, 1, rest, nullptr});
+    return;
+  }
   if (map.family == kColumns && spatial > 1)
-    return each_run(spatial, begin, t.end - t.begin,
-                    [&](int64_t n, int64_t s0, int64_t s1) { of_positions(n, s0, s1 - s0); });
-  const int64_t end = spatial == 1 ? t.end : t.end / spatial;  // no division in calls at batch 1
+    return each_run(spatial, begin, all, [&](int64_t n, int64_t s0, int64_t s1) {
+      if (row.walk == Walk::kWithinSamples) return adjoining(n, s0, s1 - s0);
+      body(context, {n, s0, s1 - s0, 1, &View::s});
+    });
+  const int64_t end = spatial == 1 ? t.end : t.end / spatial;  // no division of dense layers
   body(context, {begin.n, 0, end - begin.n, positions, &View::n});
 }
 
