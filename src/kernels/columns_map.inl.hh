@@ -59,11 +59,10 @@ BNORM_SHARED unsigned split_twins(const V* __restrict from, V* __restrict to, in
   __builtin_memcpy(to, from, static_cast<size_t>(begin) * sizeof(V));
   for (; l + kTwins <= lanes; l += kTwins)
     for (int i = 0; i < kStrip; ++i) {
-      const V even = from[l + 2 * i], odd = from[l + 2 * i + 1];
-      nans += even != even;
-      nans += odd != odd;
-      to[l + i] = even;
-      to[l + kStrip + i] = odd;
+      to[l + i] = from[l + 2 * i];
+      to[l + kStrip + i] = from[l + 2 * i + 1];
+      nans += is_nan(from[l + 2 * i]);
+      nans += is_nan(from[l + 2 * i + 1]);
     }
   __builtin_memcpy(to + l, from + l, static_cast<size_t>(lanes - l) * sizeof(V));
   return nans;

@@ -68,12 +68,14 @@ static inline BNORM_IN_LOOP int64_t map_strips(const From<Op>* from, const To<Op
   return i;
 }
 
+static inline bool is_nan(float v) { return v != v; }
+
 /// Whether any of the coefficients [begin, end) of a tile of f32 arithmetic is NaN.
 static __attribute__((noinline)) bool has_nan(const Tile& t, int begin, int end) {
   unsigned count = 0;  // as wide as f32, to be counted in its lanes
   for (int k = begin; k < end; ++k) {
     const auto* const values = static_cast<const float*>(t.coefficient[k]);
-    for (int64_t c = t.c0; c < t.c1; ++c) count += values[c] != values[c];
+    for (int64_t c = t.c0; c < t.c1; ++c) count += is_nan(values[c]);
   }
   return count > 0;
 }
