@@ -10,6 +10,7 @@
 #include "split_batch.hh"
 
 namespace bnorm_tests::test_processes {
+
 TEST_CASE("bits: several processes whose parts are equal powers of two of whole blocks") {
   // Samples of a block: 1024 at S = 1, 256 at S = 4, 64 at S = 16, 1 at S = 1024.
   struct Block {
