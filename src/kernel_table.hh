@@ -102,7 +102,7 @@ struct View {
 enum Family {
   kRows,           // stride_s = 1 and S > 8: lanes are positions of one channel
   kColumns,        // stride_c = 1: lanes are channels
-  kColumnsNarrow,  // channels-last without gaps, up to kNarrowChannels: lanes are (position, channel)
+  kColumnsNarrow,  // channels-last, samples without gaps, up to kNarrowChannels: lanes are (position, channel)
   kColumnsPlanar,  // planar without gaps, 2 <= S <= 8: lanes are (channel, position)
   kScattered,      // any strides: strips are packed one element at a time
   kFamilies

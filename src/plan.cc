@@ -33,17 +33,16 @@ bool fits_rows(const bnorm_desc& d, const bnorm_strides& t) { return d.spatial >
 
 bool fits_columns(const bnorm_desc& d, const bnorm_strides& t) { return is_stride(t.c, 1, d.channels); }
 
-// Multiples of 16 channels fill their lanes as plain columns. Others leave lanes empty at the end of each row: with
-// several positions in a row 8x33x784 infers in 0.47 of the time and trains in 0.55, 8x100x784 in 0.69 and 0.82 (AVX2).
-// Below as many positions, that costs less than making the pattern of coefficients: 1x19x49 infers in 1.4 of the time
-// with it, 1x19x196 in 0.94.
+// Rows of a position leave lanes empty at their end, or are many short ones: with several positions in a row 8x33x784
+// infers in 0.47 of the time and trains in 0.55, 8x100x784 in 0.69 and 0.82 (AVX2). Below as many positions, that costs
+// less than making the pattern of coefficients: 1x19x49 infers in 1.4 of the time with it, 1x19x196 in 0.94.
 constexpr int64_t kPatternPositions = 128;
 
 bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
-  const bool few = d.channels % 16 != 0 && d.channels <= kNarrowChannels &&
-                   (d.channels < 16 || d.batch * d.spatial >= kPatternPositions);
+  const bool few = d.channels <= kNarrowChannels && (d.channels < 16 || d.batch * d.spatial >= kPatternPositions);
+  // Octets of small samples go from one to the next.
   return few && fits_columns(d, t) && is_stride(t.s, d.channels, d.spatial) &&
-         is_stride(t.n, d.channels * d.spatial, d.batch);
+         (d.spatial > kOctet || is_stride(t.n, d.channels * d.spatial, d.batch));
 }
 
 bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
@@ -63,19 +62,23 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
-      : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u}, fits_{families_of(d, d.x)} {
+      : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
+        // Multiples of 16 channels fill their lanes as plain columns; reductions alone gain by fewer classes of rows:
+        // moments of 8x64x784 take 0.85 of the time in nChw16c, of 8x32x784 channels-last 0.88.
+        mapped_{d.channels % 16 == 0 ? ~(1u << kColumnsNarrow) : ~0u},
+        fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
       fits_[t] = strides == d.x ? fits_[kX] : families_of(d, strides);
     }
     if (!d.residual_added) fits_[kResidual] = fits_[kDresidual] = ~0u;  // which the plan does not have
   }
-  /// The best family that suits all the given tensors.
-  Family family(std::initializer_list<Tensor> tensors) const { return best(tensors, ~0u); }
+  /// The best family that suits all the given tensors. With weights reductions and backward have kernels for some only.
+  Family reduction(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
+  Family forward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_); }
+  Family backward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_ & weighted_); }
   /// The one of all passes with a mask, whose bits lie as its lanes do.
   Family masked() const { return best({kX, kY, kResidual, kDx, kDy, kDresidual}, weighted_ & ~(1u << kColumnsNarrow)); }
-  /// The best of those that have kernels for weights, where there are any.
-  Family weighted(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
 
  private:
   Family best(std::initializer_list<Tensor> tensors, unsigned fits) const {
@@ -85,19 +88,19 @@ class Chooser {
     return kScattered;
   }
 
-  unsigned weighted_;
+  unsigned weighted_, mapped_;
   unsigned fits_[kTensors];
 };
 
 Passes choose_forward(const bnorm_desc& d, const Chooser& choose) {
-  if (d.from_mask) return {choose.weighted({kX}), choose.masked()};
-  return {choose.weighted({kX}), choose.family({kX, kResidual, kY})};
+  if (d.from_mask) return {choose.reduction({kX}), choose.masked()};
+  return {choose.reduction({kX}), choose.forward_map({kX, kResidual, kY})};
 }
 
 Passes choose_backward(const bnorm_desc& d, const Chooser& choose, Tensor other) {
   if (d.from_mask) return {choose.masked(), choose.masked()};
   const Tensor x = d.from_output ? kY : kX;
-  return {choose.weighted({x, kDy, other}), choose.weighted({x, kDy, other, kDx, kDresidual})};
+  return {choose.reduction({x, kDy, other}), choose.backward_map({x, kDy, other, kDx, kDresidual})};
 }
 
 void choose_types(Plan& p) {
@@ -236,7 +239,7 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
-    "narrow columns (lanes over position and channel: up to 127, no multiple of 16, channels-last without gaps)",
+    "narrow columns (lanes over position and channel: up to 127 channels, channels-last without gaps in samples)",
     "planar columns (lanes over channel and position: 2 <= S <= 8, planar without gaps)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 

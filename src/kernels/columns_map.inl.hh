@@ -212,16 +212,17 @@ struct MapRow {
   Walk walk;
 };
 
-/// Rows of as many positions as kLongerRowLanes hold, or of a sample, where they adjoin in all the tensors, a bit each;
-/// never where `tensors` is 0. `whole_lines`: in memory rather whole lines of 16-bit elements.
+/// Rows of as many positions as kLongerRowLanes hold, or of a sample, where they may be longer and adjoin in all the
+/// tensors, a bit each; else of the least. `whole_lines`: in memory rather whole lines of 16-bit elements.
 // Fewer ends of rows, no rows side by side, no parts of vectors where channels are no multiple of 16. Inference,
 // training and backward take of 1x200x196 0.74, 0.86 and 0.87 of the time, of 8x128x49 0.82, 0.92 and 0.95, of 60x100
 // 0.85, 0.94 and 0.94; in the last-level cache of 8x128x784 0.76, 0.97 and 0.89, of 8x64x784 0.88, 1.0 and 0.88 (AVX2);
 // in memory, where fewer lines hold two rows, of 50x200x784 0.76, 0.88 and 0.90 (AVX-512).
-BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool whole_lines) {
+BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors, bool may_be_longer, bool whole_lines) {
   const int64_t least = map.mapped_positions(), all = t.end - t.begin;
-  const MapRow shortest = {least, false, map.family == kColumnsNarrow ? Walk::kThroughout : Walk::kByStrides};
-  if (tensors == 0 || all <= kLongerRows || t.c1 - t.c0 < t.channels) return shortest;  // small calls divide nothing
+  const Walk least_walk = map.family == kColumnsNarrow ? rows_adjoin(t, map, tensors) : Walk::kByStrides;
+  const MapRow shortest = {least, false, least_walk};
+  if (!may_be_longer || all <= kLongerRows || t.c1 - t.c0 < t.channels) return shortest;  // small calls divide nothing
   // All twins of rows in memory begin with lines, if one does: bf16 of 50x200x784 infers in 0.45 of the time.
   int64_t unit = least;
   while (whole_lines && t.in_memory && unit * t.channels % kTwins != 0) unit *= 2;
@@ -244,13 +245,13 @@ BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors,
   return {positions, true, walk};
 }
 
-/// The tensors of a map whose rows may be longer, a bit each.
+/// The tensors of a map, a bit each.
 template <class Op>
-constexpr unsigned tensors_of_longer_rows() {
+constexpr unsigned mapped_tensors() {
   unsigned tensors = 0;
   for (int r = 0; r < Op::read_count; ++r) tensors |= 1u << Op::reads[r];
   for (int w = 0; w < Op::write_count; ++w) tensors |= 1u << Op::writes[w];
-  return makes_longer_rows<Op> ? tensors : 0;
+  return tensors;
 }
 
 /// The lane of each row with which twins begin where outputs go around the caches, -1: it is not the same of all.
@@ -295,7 +296,7 @@ BNORM_SHARED void each_row_run(const Tile& t, const LaneMap& map, const MapRow& 
     if (rest > 0) body(context, {n + samples, 0, 1, rest, nullptr});
     return;
   }
-  if (map.family == kColumns && spatial > 1)
+  if (map.family != kColumnsPlanar && spatial > 1)
     return each_run(spatial, begin, all, [&](int64_t n, int64_t s0, int64_t s1) {
       if (row.walk == Walk::kWithinSamples) return adjoining(n, s0, s1 - s0);
       body(context, {n, s0, s1 - s0, 1, &View::s});
@@ -308,7 +309,7 @@ BNORM_SHARED void each_row_run(const Tile& t, const LaneMap& map, const MapRow& 
 template <class Op>
 static void map_columns(const Tile& t) {
   const LaneMap map(t);
-  const MapRow row = map_row(t, map, tensors_of_longer_rows<Op>(), has_column_twins<Op>);
+  const MapRow row = map_row(t, map, mapped_tensors<Op>(), makes_longer_rows<Op>, has_column_twins<Op>);
   const typename Op::Form form(*t.form);
   const bool may_take_twins =
       has_column_twins<Op> && t.end - t.begin >= kTwinRows * row.positions && has_twin_types<Op>(t, form);
