@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -209,6 +210,28 @@ bnorm_train_args Case::inputs_of_moments(const bnorm_train_args& train) {
   return args;
 }
 
+/// Without a bias; its folded one goes to dshift.
+bnorm_fold_args Case::layer_of(const TensorSet& set) const {
+  bnorm_fold_args args = BNORM_FOLD_ARGS_INIT;
+  args.weight_type = type_of(row_.dtype);
+  args.bias_type = type_of(parameter_dtype(row_));
+  args.outputs = row_.shape.channels;
+  args.inputs = row_.shape.spatial;
+  if (row_.layout == Layout::channels_last) {
+    args.output_stride = 1;
+    args.input_stride = row_.shape.channels;
+  }
+  args.weight = set.x.data();
+  args.folded_weight = set.y.data();
+  args.folded_bias = dshift_.data();
+  args.running_mean = running_mean_.data();
+  args.running_var = running_var_.data();
+  args.scale = scale_.data();
+  args.shift = shift_.data();
+  args.most_digits_lost = std::numeric_limits<double>::infinity();
+  return args;
+}
+
 /// Limits that most corrections are within.
 void Case::give_renorm(bnorm_train_args& args) const {
   args.renorm_r = renorm_r_.data();
@@ -285,6 +308,7 @@ void Case::make_arguments() {
     normalize.coefficients = coefficients_.data();
     normalize.executor = executor;
     normalize_.push_back(normalize);
+    fold_.push_back(layer_of(set));
   }
   bnorm_prepare_args prepare = BNORM_PREPARE_ARGS_INIT;
   prepare.running_mean = running_mean_.data();
@@ -325,6 +349,8 @@ void Case::with_call(const Use& use) {
       return use([this](size_t i) { return bnorm_moments(plan_, &train_[i], partials_.data()); });
     case Operation::sums:
       return use([this](size_t i) { return bnorm_backward_sums(plan_, &backward_[i], partials_.data()); });
+    case Operation::fold:
+      return use([this](size_t i) { return bnorm_fold(plan_, &fold_[i]); });
     case Operation::simple:
       return use([this](size_t i) {
         const auto data = [](const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); };

@@ -80,6 +80,7 @@ class Case {
   void make_arguments();
   void give_renorm(bnorm_train_args& args) const;
   static bnorm_train_args inputs_of_moments(const bnorm_train_args& train);
+  bnorm_fold_args layer_of(const TensorSet& set) const;
   void make_traffic();
   void make_twin_parameters();
   void save_forward();
@@ -107,6 +108,7 @@ class Case {
   std::vector<bnorm_train_args> train_;
   std::vector<bnorm_backward_args> backward_;
   std::vector<bnorm_normalize_args> normalize_;
+  std::vector<bnorm_fold_args> fold_;
   Traffic traffic_;
 };
 

@@ -48,7 +48,8 @@ const std::map<std::string, NamedOperation> kOperations = {
     {"frozen_params", {Operation::backward, true, Gradients::params}},
     {"simple", {Operation::simple}},
     {"moments", {Operation::moments}},
-    {"sums", {Operation::sums}}};
+    {"sums", {Operation::sums}},
+    {"fold", {Operation::fold}}};
 const std::map<std::string, Layout> kLayouts = {
     {"planar", Layout::planar}, {"channels_last", Layout::channels_last}, {"blocked", Layout::blocked}};
 const std::map<std::string, Dtype> kDtypes = {
@@ -199,6 +200,11 @@ std::string obstacle(const Row& row) {
     return "simple, " + to_string(row.layout) + ", " + types_of(row) +
            ": must be packed planar f32 with parameters in f32, one group, nothing fused";
   }
+  if (row.operation == Operation::fold &&
+      (row.shape.batch != 1 || row.threads != 1 || row.groups != 1 || row.layout == Layout::blocked || row.slice ||
+       row.residual || row.activation != BNORM_IDENTITY || row.dtype != row.output_dtype))
+    return operation_name(row) + ", " + to_string(row.layout) +
+           ": must be of one sample, on one thread, planar or channels_last, of one type, in one group, nothing fused";
   if (row.layout == Layout::blocked && (row.shape.channels % kChannelBlock != 0 || row.groups != 1)) {
     return "blocked: channels must be a multiple of " + std::to_string(kChannelBlock) + ", in one group";
   }
@@ -309,8 +315,8 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
   app.add_option(
          "--operation", words.operations,
          "infer, prepared, train, backward, frozen (backward of inference), either with _dx or _params for these "
-         "alone, simple (bnorm_infer_f32), moments and sums (parts of train and backward); default: "
-         "infer,train,backward")
+         "alone, simple (bnorm_infer_f32), moments and sums (parts of train and backward), fold (into a layer of C "
+         "outputs with S weights each); default: infer,train,backward")
       ->delimiter(',')
       ->check(one_of(kOperations));
   app.add_option("--dtype", words.dtypes, "f32, f64, bf16, f16; default: f32")->delimiter(',')->check(one_of(kDtypes));

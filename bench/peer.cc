@@ -69,8 +69,9 @@ std::vector<std::string> environment_of(const PeerSetting& setting) {
 
 bool PeerLibrary::takes(const Row& row) const {
   const bool fused = row.activation == BNORM_IDENTITY || (fuses_relu && row.activation == BNORM_RELU);
-  const bool in_parts = row.operation == Operation::moments || row.operation == Operation::sums;
-  const bool whole = !row.frozen && row.gradients == Gradients::all && !in_parts && row.ranks == 1;
+  const bool has_peers =
+      row.operation != Operation::moments && row.operation != Operation::sums && row.operation != Operation::fold;
+  const bool whole = !row.frozen && row.gradients == Gradients::all && has_peers && row.ranks == 1;
   const bool plain = !row.weighted && !row.lengths && !row.param_dtype && !row.renorm && !row.from_output &&
                      !row.from_mask && !row.slice && row.output_dtype == Dtype::f32;
   return row.dtype == Dtype::f32 && plain && row.groups == 1 && !row.residual && fused && whole;

@@ -11,8 +11,9 @@
 
 namespace bnorm_bench {
 
-/// moments and sums: the first phase alone of training and of backward.
-enum class Operation { infer, prepared, train, backward, simple, moments, sums };
+/// moments and sums: the first phase alone of training and of backward. fold: into a layer of C outputs with S weights
+/// each, which take the place of x and y.
+enum class Operation { infer, prepared, train, backward, simple, moments, sums, fold };
 /// Outputs that backward is asked for.
 enum class Gradients { all, dx, params };
 /// blocked: nChw16c.

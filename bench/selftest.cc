@@ -258,6 +258,9 @@ int run_selftest() {
               "--residual", "--groups", "2", "--dtype", "f32,f64", "--slice"});
   check_refused({"--shape", "3,20,7", "--slice"}, "--operation", "whole cache lines");
   check_rows({"--shape", "1,256,1", "--operation", "simple", "--threads", "1,2"});
+  check_rows({"--shape", "1,5,7", "1,70,100", "--operation", "fold", "--dtype", "f32,f64,bf16,f16", "--threads", "1"});
+  check_refused({"--shape", "2,5,7", "--operation", "fold"}, "--operation", "one sample");
+  check_refused({"--shape", "1,5,7", "--operation", "fold", "--threads", "2"}, "--operation", "one thread");
   for (const PeerLibrary& library : peer_libraries()) {
     check_rows({"--shape", "4,32,25", "2,16,2x3x4", "--operation", "infer,train,backward", "--threads", "1,2",
                 "--peers", library.name.c_str()});

@@ -83,6 +83,10 @@ void Case::make_twin_parameters() {
     case Operation::prepared:
       traffic_.parameter_bytes = coefficients_.bytes();
       break;
+    case Operation::fold:
+      traffic_.parameter_bytes = 2 * per_channel + running;
+      traffic_.statistics_bytes = per_channel;  // the bias
+      break;
     case Operation::train:
       traffic_.parameter_bytes = 2 * per_channel + running;
       traffic_.statistics_bytes = saved + running;

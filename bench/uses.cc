@@ -27,7 +27,7 @@ bool needs_input(const Row& row) {
 bool is_backward(const Row& row) { return row.operation == Operation::backward; }
 bool uses_batch_statistics(const Row& row) {
   const Operation o = row.operation;
-  return o != Operation::infer && o != Operation::prepared && o != Operation::simple && !row.frozen;
+  return (o == Operation::train || o == Operation::moments || reads_dy(row)) && !row.frozen;
 }
 bool has_statistics_pass(const Row& row) {
   return uses_batch_statistics(row) && (row.operation == Operation::train || wants_dx(row));

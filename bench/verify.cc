@@ -111,6 +111,19 @@ void check_forward(const Row& row, const Channel& channel, const std::vector<Rea
   }
 }
 
+/// Folded weights, of an output times its gain, and its bias, there being none before.
+void check_folded(const Row& row, const Channel& channel, const std::vector<Real>& folded, Real bias, int64_t c) {
+  for (size_t i = 0; i < folded.size(); ++i) {
+    const Real expected = channel.x[i] * channel.scale * channel.inv_std;
+    const Real subnormal = row.dtype == Dtype::f16 ? 0x1p-25L : 0;
+    if (!within(folded[i], expected, tolerance(row.dtype, std::fabs(expected)) + subnormal))
+      fail(row, "folded weight", c, i, folded[i], expected);
+  }
+  const Real moved = channel.mean * channel.scale * channel.inv_std, expected = channel.shift - moved;
+  if (!within(bias, expected, tolerance(parameter_dtype(row), std::fabs(channel.shift) + std::fabs(moved))))
+    fail(row, "folded bias", c, 0, bias, expected);
+}
+
 struct GradientSums {
   Real shift = 0, scale = 0;              ///< dshift, dscale
   Real shift_terms = 0, scale_terms = 0;  ///< sums of absolute values
@@ -260,6 +273,8 @@ void Case::spoil_outputs() {
       return spoil({&set.dx, &set.dresidual, &dscale_, &dshift_});
     case Operation::train:
       return spoil({&set.y, &mean_, &inv_std_});
+    case Operation::fold:
+      return spoil({&set.y, &dshift_});
     case Operation::moments:
     case Operation::sums:
       std::fill(partials_.begin(), partials_.end(), NAN);
@@ -303,7 +318,10 @@ void Case::verify_forward(int64_t g, int64_t c, double running_mean_before) cons
                   {read_element(mean_.data(), Dtype::f64, at), read_element(inv_std_.data(), Dtype::f64, at),
                    read_element(running_mean_.data(), parameter_dtype(row_), at)},
                   running_mean_before, c);
-  check_forward(row_, channel, gather(row_, sets_.front().y, row_.output_dtype, g, c), c);
+  const std::vector<Real> y = gather(row_, sets_.front().y, row_.output_dtype, g, c);
+  if (row_.operation == Operation::fold)
+    return check_folded(row_, channel, y, read_element(dshift_.data(), parameter_dtype(row_), c), c);
+  check_forward(row_, channel, y, c);
 }
 
 void Case::verify_backward(int64_t c) const {

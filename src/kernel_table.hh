@@ -108,7 +108,8 @@ enum Family {
   kFamilies
 };
 
-// The most channels that kColumnsNarrow takes: 8 positions of them fit a tile of 1,024 lanes.
+// The most channels that kColumnsNarrow takes: 8 positions of 128, which fill their lanes anyhow, would fit a tile of
+// 1,024 lanes, too.
 constexpr int64_t kNarrowChannels = 127;
 
 /// Coefficient arrays of one group in the arithmetic type, indexed by channel.

@@ -33,13 +33,19 @@ bool fits_rows(const bnorm_desc& d, const bnorm_strides& t) { return d.spatial >
 
 bool fits_columns(const bnorm_desc& d, const bnorm_strides& t) { return is_stride(t.c, 1, d.channels); }
 
-// Rows of a position leave lanes empty at their end, or are many short ones: with several positions in a row 8x33x784
-// infers in 0.47 of the time and trains in 0.55, 8x100x784 in 0.69 and 0.82 (AVX2). Below as many positions, that costs
-// less than making the pattern of coefficients: 1x19x49 infers in 1.4 of the time with it, 1x19x196 in 0.94.
+// Rows of one position leave lanes empty at their end: with several positions in a row 8x33x784 infers in 0.47 of
+// the time and trains in 0.55, 8x100x784 in 0.69 and 0.82 (AVX2). Below as many positions, that costs less than
+// making the pattern of coefficients: 1x19x49 infers in 1.4 of the time with it, 1x19x196 in 0.94.
 constexpr int64_t kPatternPositions = 128;
 
+// Multiples of 16 channels fill their lanes anyhow: reductions alone gain, by fewer classes of rows, and beyond as many
+// channels nothing. Moments of nChw16c 8x64x784 take 0.85 of the time, of channels-last 8x32x784 0.88, of 80 to 112
+// channels 0.94 to 1.01.
+constexpr int64_t kFullNarrowChannels = 64;
+
 bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
-  const bool few = d.channels <= kNarrowChannels && (d.channels < 16 || d.batch * d.spatial >= kPatternPositions);
+  const bool few = d.channels <= (d.channels % 16 == 0 ? kFullNarrowChannels : kNarrowChannels) &&
+                   (d.channels < 16 || d.batch * d.spatial >= kPatternPositions);
   // Octets of small samples go from one to the next.
   return few && fits_columns(d, t) && is_stride(t.s, d.channels, d.spatial) &&
          (d.spatial > kOctet || is_stride(t.n, d.channels * d.spatial, d.batch));
@@ -49,7 +55,7 @@ bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
   return d.spatial >= 2 && d.spatial <= kOctet && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
 }
 
-// Those without gaps before the general ones. Scattered suits every tensor.
+// Those without gaps in samples before the general ones. Scattered suits every tensor.
 constexpr Family kPreference[] = {kRows, kColumnsNarrow, kColumnsPlanar, kColumns};
 
 /// The families of kPreference that suit a tensor, a bit each.
@@ -63,8 +69,6 @@ class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
       : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
-        // Multiples of 16 channels fill their lanes as plain columns; reductions alone gain by fewer classes of rows:
-        // moments of 8x64x784 take 0.85 of the time in nChw16c, of 8x32x784 channels-last 0.88.
         mapped_{d.channels % 16 == 0 ? ~(1u << kColumnsNarrow) : ~0u},
         fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
@@ -75,6 +79,7 @@ class Chooser {
   }
   /// The best family that suits all the given tensors. With weights reductions and backward have kernels for some only.
   Family reduction(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
+  /// Maps of multiples of 16 channels are never narrow (kFullNarrowChannels).
   Family forward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_); }
   Family backward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_ & weighted_); }
   /// The one of all passes with a mask, whose bits lie as its lanes do.

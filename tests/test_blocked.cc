@@ -180,7 +180,8 @@ TEST_CASE("blocked: the bits of one thread") {
     const Results expected = step.run(0, 0, BNORM_SERIAL);
     for (const Executor& e : executors()) {
       INFO(e.name, ": S ", sizes.s);
-      e.with([&](const bnorm_executor* executor) { CHECK(step.run(16, 0, executor) == expected); });
+      for (const int32_t block : {8, 16})
+        e.with([&](const bnorm_executor* executor) { CHECK(step.run(block, 0, executor) == expected); });
     }
   }
 }

@@ -1,12 +1,14 @@
 """Times suites of shapes with bnorm and its peers; --write puts all kept results into docs/performance.md.
 
-Results are kept in a folder, a file for each suite and ISA, so that one suite can be timed anew without the others.
+Results are kept in a folder, a file for each suite and ISA, so that one suite can be timed anew without the others:
+with --write those behind the page, docs/performance/results.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import gzip
 import json
 import os
 import subprocess
@@ -43,12 +45,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--isa", help=f"{BEST_ISA}, avx2, sse42; default: all, the lower on some suites", **isas)
     parser.add_argument("--rounds", type=_positive, default=15, help="paired rounds; default: 15")
     parser.add_argument("--sample-ms", type=float, default=1.0, help="least time of a sample; default: 1")
-    parser.add_argument("--results", type=Path, default=ROOT / "build" / "bench", help="folder that keeps results")
+    parser.add_argument("--results", type=Path, help="folder that keeps results; default: build/bench, or as above")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only-write", action="store_true", help="the same without timing anything")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where --write writes")
     parser.add_argument("--bench", type=Path, required=True, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    writes = options.write or options.only_write
+    options.results = options.results or (options.docs / page.RESULTS if writes else ROOT / "build" / "bench")
+    return options
 
 
 def _positive(text: str) -> int:
@@ -108,7 +113,7 @@ def time_suite(options: argparse.Namespace, name: str, isa: str, bar: tqdm) -> N
     facts = {"suite": name, "date": datetime.date.today().isoformat(), "machine": machine(), "commit": commit()}
     kept = file_of(options.results, name, measured["rows"][0]["isa"])
     unfinished = kept.with_suffix(".new")  # a file is kept as a whole or not at all
-    unfinished.write_text(json.dumps(facts | measured, indent=1))
+    unfinished.write_bytes(gzip.compress(json.dumps(facts | measured).encode(), mtime=0))
     unfinished.replace(kept)
 
 

@@ -13,6 +13,7 @@ from suites import SUITES
 
 WIDTH = 120  # of a line of text
 PLOTS = "performance"  # the folder of the plots, beside the page
+RESULTS = "performance/results"  # and of what they show
 
 METHOD = (
     "Every peer runs in a process of its own, stopped by a signal while others are timed. bnorm and the twins of the "
@@ -39,7 +40,7 @@ FLOOR = (
 FEATURES = (
     "What is fused, or the type of data, beside plain f32: fractions of the floor of the same tensors, one thread, both "
     "layouts. Options of the bench ask for them: --activation, --residual, --from-mask, --from-residual, --from-output, "
-    "--renorm, --weighted, --lengths, --operation (parts of training and backward, subsets of outputs), --groups, "
+    "--renorm, --weighted, --lengths, --operation (parts of training and backward, subsets of outputs, fold), --groups, "
     "--ranks, --layout, --dtype, --output-dtype, --param-dtype, --slice."
 )
 SCALING = "Speed of 2 threads over 1; the twin's likewise, each at its best number of threads up to the row's."
@@ -60,7 +61,7 @@ def write(results: Results, docs: Path) -> Path:
 def _sections(results: Results, best: list[Row], drawn: dict[str, str]) -> Iterator[str]:
     judged = [row for row in best if row.judged]
     yield "# Performance"
-    yield _text("Written by `./dev bench --peers --write`; nothing here is typed by hand.")
+    yield _text(f"Written by `./dev bench --peers --write` from what {RESULTS} keeps; nothing here is typed by hand.")
     yield from _list(_facts(results))
     yield "## Lost cases"
     yield _text(f"The fastest peer in the same layout takes less than {LOST} of bnorm's time.")

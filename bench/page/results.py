@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Iterable
@@ -163,8 +164,8 @@ class Results:
 
 def load(folder: Path) -> Results:
     """ISAs and suites in their order, whenever they were measured."""
-    files = sorted(folder.glob("*.json"), key=_order)
-    runs = [json.loads(file.read_text()) for file in files]
+    files = sorted(folder.glob("*.json.gz"), key=_order)
+    runs = [json.loads(gzip.decompress(file.read_bytes())) for file in files]
     rows = [
         Row(run["suite"], Caches(run["l2_cache"], run["last_level_cache"]), row) for run in runs for row in run["rows"]
     ]
@@ -172,9 +173,9 @@ def load(folder: Path) -> Results:
 
 
 def file_of(folder: Path, suite: str, isa: str) -> Path:
-    return folder / f"{suite}.{isa}.json"
+    return folder / f"{suite}.{isa}.json.gz"
 
 
 def _order(file: Path) -> tuple[int, int]:
-    suite, isa = file.stem.split(".")
+    suite, isa = file.name.split(".")[:2]
     return ISAS.index(isa), list(SUITES).index(suite)

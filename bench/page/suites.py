@@ -94,6 +94,10 @@ FEATURES = {
     **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
     "slice": _feature("slice: half of the channels", "--slice"),
     "bf16-params": _feature("parameters in bf16", "--param-dtype", "bf16"),
+    "fold": replace(
+        _subset("folding into a layer of C outputs, in the columns of infer", "fold"),
+        shapes=("1,512,4608", "1,64,576"),
+    ),
     "mixed": _feature("bf16, output f32", "--dtype", "bf16", "--output-dtype", "f32"),
 }
 

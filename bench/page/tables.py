@@ -120,8 +120,7 @@ def features(rows: list[Row]) -> str:
         operation = row.operation.partition("+")[0]
         if operation.startswith(("backward", "frozen")) or operation == "sums":  # any part of it
             operation = "backward"
-        if operation == "moments":
-            operation = "train"
+        operation = {"moments": "train", "fold": "infer"}.get(operation, operation)
         layout = "planar" if row.layout == "blocked" else row.layout
         line[f"{operation}, {layout}"] = number(row.fraction.median)
     return markdown(lines.values())
