@@ -107,8 +107,8 @@ Case::~Case() { bnorm_plan_destroy(plan_); }
 
 void Case::make_plan() {
   bnorm_desc desc = desc_of(row_);
-  if (row_.layout == Layout::blocked) {
-    desc.channel_block = kChannelBlock;
+  if (const int64_t block = channel_block(row_.layout); block > 0) {
+    desc.channel_block = static_cast<int32_t>(block);
   } else {
     const bnorm_layout layout = row_.layout == Layout::planar ? BNORM_PLANAR : BNORM_CHANNELS_LAST;
     desc.channels = row_.width();  // for the strides

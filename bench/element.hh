@@ -51,16 +51,10 @@ inline void write_element(std::byte* data, Dtype dtype, int64_t at, float value)
 inline int64_t memory_index(const Row& row, int64_t g, int64_t n, int64_t c, int64_t s) {
   const auto [batch, channels, spatial] = row.shape;
   const int64_t image = g * batch + n;
-  switch (row.layout) {
-    case Layout::planar:
-      return (image * row.width() + c) * spatial + s;
-    case Layout::channels_last:
-      return (image * spatial + s) * row.width() + c;
-    case Layout::blocked:
-      break;
-  }
-  const int64_t blocks = channels / kChannelBlock;
-  return ((image * blocks + c / kChannelBlock) * spatial + s) * kChannelBlock + c % kChannelBlock;
+  if (row.layout == Layout::planar) return (image * row.width() + c) * spatial + s;
+  if (row.layout == Layout::channels_last) return (image * spatial + s) * row.width() + c;
+  const int64_t block = channel_block(row.layout), blocks = channels / block;
+  return ((image * blocks + c / block) * spatial + s) * block + c % block;
 }
 
 /// Logical position, which the input values belong to, of the same element.

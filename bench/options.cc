@@ -50,8 +50,10 @@ const std::map<std::string, NamedOperation> kOperations = {
     {"moments", {Operation::moments}},
     {"sums", {Operation::sums}},
     {"fold", {Operation::fold}}};
-const std::map<std::string, Layout> kLayouts = {
-    {"planar", Layout::planar}, {"channels_last", Layout::channels_last}, {"blocked", Layout::blocked}};
+const std::map<std::string, Layout> kLayouts = {{"planar", Layout::planar},
+                                                {"channels_last", Layout::channels_last},
+                                                {"blocked", Layout::blocked},
+                                                {"blocked8", Layout::blocked8}};
 const std::map<std::string, Dtype> kDtypes = {
     {"f32", Dtype::f32}, {"f64", Dtype::f64}, {"bf16", Dtype::bf16}, {"f16", Dtype::f16}};
 const std::map<std::string, bnorm_activation> kActivations = {{"identity", BNORM_IDENTITY},
@@ -171,6 +173,7 @@ void refuse_larger_than_memory(double bytes, const Row& row, const std::string& 
 std::string obstacle(const Row& row) {
   const bool plain =
       row.layout == Layout::planar && types_of(row) == "f32" && !row.param_dtype && row.groups == 1 && !row.slice;
+  const int64_t block = channel_block(row.layout);
   const bool trains = row.operation == Operation::train || row.operation == Operation::backward;
   const bool in_parts = row.operation == Operation::moments || row.operation == Operation::sums;
   const bool invertible =
@@ -192,8 +195,7 @@ std::string obstacle(const Row& row) {
     return operation_name(row) + ": must be of relu, clip or leaky_relu to have a mask, and not from_output";
   if (row.from_residual && (row.operation != Operation::backward || !row.residual || row.from_mask))
     return operation_name(row) + ": must be backward behind a residual, and not from_mask";
-  if (row.slice &&
-      (row.layout == Layout::blocked || row.dtype != row.output_dtype || slice_run_bytes(row) % kLineBytes != 0))
+  if (row.slice && (block > 0 || row.dtype != row.output_dtype || slice_run_bytes(row) % kLineBytes != 0))
     return operation_name(row) + ", " + to_string(row.layout) +
            ": a slice must be of one type, planar or channels_last, in runs of whole cache lines";
   if (row.operation == Operation::simple && (!plain || row.activation != BNORM_IDENTITY || row.residual)) {
@@ -201,13 +203,12 @@ std::string obstacle(const Row& row) {
            ": must be packed planar f32 with parameters in f32, one group, nothing fused";
   }
   if (row.operation == Operation::fold &&
-      (row.shape.batch != 1 || row.threads != 1 || row.groups != 1 || row.layout == Layout::blocked || row.slice ||
-       row.residual || row.activation != BNORM_IDENTITY || row.dtype != row.output_dtype))
+      (row.shape.batch != 1 || row.threads != 1 || row.groups != 1 || block > 0 || row.slice || row.residual ||
+       row.activation != BNORM_IDENTITY || row.dtype != row.output_dtype))
     return operation_name(row) + ", " + to_string(row.layout) +
            ": must be of one sample, on one thread, planar or channels_last, of one type, in one group, nothing fused";
-  if (row.layout == Layout::blocked && (row.shape.channels % kChannelBlock != 0 || row.groups != 1)) {
-    return "blocked: channels must be a multiple of " + std::to_string(kChannelBlock) + ", in one group";
-  }
+  if (block > 0 && (row.shape.channels % block != 0 || row.groups != 1))
+    return to_string(row.layout) + ": channels must be a multiple of " + std::to_string(block) + ", in one group";
   return "";
 }
 
@@ -309,7 +310,8 @@ void add_options(CLI::App& app, Words& words, Options& options, double& sample_m
                           [](const std::string& value) { return shape_of(value).has_value(); });
   app.add_option("--shape", words.shapes, "N,C,S (3-D images: N,C,DxHxW), several; default: a suite of typical shapes")
       ->check(shape);
-  app.add_option("--layout", words.layouts, "planar, channels_last, blocked (nChw16c); default: the first two")
+  app.add_option("--layout", words.layouts,
+                 "planar, channels_last, blocked (nChw16c), blocked8 (nChw8c); default: the first two")
       ->delimiter(',')
       ->check(one_of(kLayouts));
   app.add_option(

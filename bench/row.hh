@@ -16,9 +16,12 @@ namespace bnorm_bench {
 enum class Operation { infer, prepared, train, backward, simple, moments, sums, fold };
 /// Outputs that backward is asked for.
 enum class Gradients { all, dx, params };
-/// blocked: nChw16c.
-enum class Layout { planar, channels_last, blocked };
-constexpr int64_t kChannelBlock = 16;
+/// blocked: nChw16c, blocked8: nChw8c.
+enum class Layout { planar, channels_last, blocked, blocked8 };
+/// Channels of a block, 0: there are none.
+constexpr int64_t channel_block(Layout layout) {
+  return layout == Layout::blocked ? 16 : (layout == Layout::blocked8 ? 8 : 0);
+}
 enum class Dtype { f32, f64, bf16, f16 };
 
 struct Shape {

@@ -220,7 +220,7 @@ int run_selftest() {
     check_rows({"--shape", "3,5,7", "--operation", "moments,sums", feature});
   check_rows({"--shape", "3,16,7", "--operation", "moments,sums", "--slice"});
   check_rows({"--shape", "3,5,7", "--operation", "sums", "--activation", "relu", "--residual"});
-  check_rows({"--shape", "3,32,7", "--operation", "moments,sums", "--layout", "blocked"});
+  check_rows({"--shape", "3,32,7", "--operation", "moments,sums", "--layout", "blocked,blocked8"});
   check_rows({"--shape", "3,5,7", "--operation", "train,backward", "--groups", "2", "--ranks", "5"});
   check_refused({"--operation", "moments", "--residual"}, "--operation", "moments know nothing of");
   check_refused({"--operation", "infer", "--ranks", "2"}, "--operation", "ranks");
@@ -251,8 +251,8 @@ int run_selftest() {
   check_refused({"--operation", "train", "--from-output"}, "--operation", "from_output");
   check_refused({"--operation", "infer", "--weighted"}, "--operation", "weights");
   check_refused({"--dtype", "f64", "--output-dtype", "f32"}, "--operation", "f64");
-  check_rows({"--shape", "3,32,7", "1,16,1", "--layout", "blocked", "--operation", "infer,prepared,train,backward",
-              "--dtype", "f32,bf16", "--no-peers"});
+  check_rows({"--shape", "3,32,7", "1,16,1", "--layout", "blocked,blocked8", "--operation",
+              "infer,prepared,train,backward", "--dtype", "f32,bf16", "--no-peers"});
   check_refused({"--shape", "3,20,7", "--layout", "blocked"}, "--operation", "multiple of 16");
   check_rows({"--shape", "3,16,7", "--operation", "infer,prepared,train,backward,frozen_dx", "--activation", "relu",
               "--residual", "--groups", "2", "--dtype", "f32,f64", "--slice"});

@@ -18,7 +18,7 @@ size_t tile_bytes(const Row& row) {
   const bool last = row.layout == Layout::channels_last;
   const size_t element = std::min(element_bytes(row.dtype), element_bytes(row.output_dtype));
   const auto runs = static_cast<size_t>(last ? batch * spatial : batch);
-  const int64_t together = row.layout == Layout::blocked ? kChannelBlock : 1;
+  const int64_t together = std::max<int64_t>(channel_block(row.layout), 1);
   const size_t run_bytes = static_cast<size_t>(last ? 1 : spatial * together) * element;
   const size_t row_bytes = run_bytes * static_cast<size_t>(channels / together);
   return runs * std::min(row_bytes, std::max(run_bytes, kLineBytes));

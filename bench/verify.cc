@@ -254,7 +254,7 @@ void check_param_gradients(const Row& row, const GradientSums& total, Real dscal
 /// Of group g and channel c. In blocks of channels each block has a count; they are the same.
 Partial partial_at(const Row& row, const std::vector<double>& partials, int64_t g, int64_t c) {
   const int64_t channels = row.shape.channels;
-  const int64_t counts = row.layout == Layout::blocked ? channels / kChannelBlock : row.groups;
+  const int64_t block = channel_block(row.layout), counts = block > 0 ? channels / block : row.groups;
   const double* const first = partials.data() + counts + g * channels;
   return {partials[static_cast<size_t>(g)], first[c], first[row.groups * channels + c]};
 }

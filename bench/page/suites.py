@@ -91,6 +91,7 @@ FEATURES = {
     "frozen-params": _subset("frozen statistics, dscale and dshift alone", "frozen_params"),
     "groups": replace(_feature("8 groups", "--groups", "8"), shapes=("1,64,784", "6,64,3136")),
     "blocked": _feature("nChw16c, in the columns of planar", "--layout", "blocked"),
+    "blocked8": _feature("nChw8c, in the columns of planar", "--layout", "blocked8"),
     **{name: _feature(name, "--dtype", name) for name in ("bf16", "f16", "f64")},
     "slice": _feature("slice: half of the channels", "--slice"),
     "bf16-params": _feature("parameters in bf16", "--param-dtype", "bf16"),

@@ -121,7 +121,7 @@ def features(rows: list[Row]) -> str:
         if operation.startswith(("backward", "frozen")) or operation == "sums":  # any part of it
             operation = "backward"
         operation = {"moments": "train", "fold": "infer"}.get(operation, operation)
-        layout = "planar" if row.layout == "blocked" else row.layout
+        layout = "planar" if row.layout.startswith("blocked") else row.layout
         line[f"{operation}, {layout}"] = number(row.fraction.median)
     return markdown(lines.values())
 
