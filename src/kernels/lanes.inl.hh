@@ -84,6 +84,10 @@ struct Pair {
   static Pair less_equal_select(const Pair& a, const Pair& b, const Pair& yes, const Pair& no) {
     return {Half::less_equal_select(a.lo, b.lo, yes.lo, no.lo), Half::less_equal_select(a.hi, b.hi, yes.hi, no.hi)};
   }
+  /// a <= b ? 0 : v in every lane; v for NaN.
+  static Pair zero_if_less_equal(const Pair& a, const Pair& b, const Pair& v) {
+    return {Half::zero_if_less_equal(a.lo, b.lo, v.lo), Half::zero_if_less_equal(a.hi, b.hi, v.hi)};
+  }
   /// a <= b in every lane, a bit each.
   static LaneBits less_equal(const Pair& a, const Pair& b) {
     return Half::less_equal(a.lo, b.lo) | Half::less_equal(a.hi, b.hi) << Half::size;

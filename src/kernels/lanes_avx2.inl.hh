@@ -31,6 +31,8 @@ static inline void finish_stores() { _mm_sfence(); }
 
 static inline LaneBits bits_of(__m256 m) { return static_cast<LaneBits>(_mm256_movemask_ps(m)); }
 static inline LaneBits bits_of(__m256d m) { return static_cast<LaneBits>(_mm256_movemask_pd(m)); }
+static inline __m256 cleared(__m256 where, __m256 v) { return _mm256_andnot_ps(where, v); }
+static inline __m256d cleared(__m256d where, __m256d v) { return _mm256_andnot_pd(where, v); }
 // A lane's bit at its sign, which is what blends look at.
 static inline __m256 selected(LaneBits b, __m256 yes, __m256 no) {
   const __m256i lanes =

@@ -31,6 +31,12 @@ static inline void finish_stores() { _mm_sfence(); }
 
 static inline LaneBits bits_of(__mmask16 m) { return m; }
 static inline LaneBits bits_of(__mmask8 m) { return m; }
+static inline __m512 cleared(__mmask16 where, __m512 v) {
+  return _mm512_maskz_mov_ps(static_cast<__mmask16>(~where), v);
+}
+static inline __m512d cleared(__mmask8 where, __m512d v) {
+  return _mm512_maskz_mov_pd(static_cast<__mmask8>(~where), v);
+}
 static inline __m512 selected(LaneBits b, __m512 yes, __m512 no) {
   return _mm512_mask_blend_ps(static_cast<__mmask16>(b), no, yes);
 }

@@ -35,6 +35,7 @@ struct Part {
   static Part less_equal_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {a.v <= b.v ? yes.v : no.v};
   }
+  static Part zero_if_less_equal(const Part& a, const Part& b, const Part& v) { return {a.v <= b.v ? 0 : v.v}; }
   static LaneBits less_equal(const Part& a, const Part& b) { return a.v <= b.v; }
   static Part bit_select(LaneBits bits, const Part& yes, const Part& no) { return (bits & 1u) != 0 ? yes : no; }
 };

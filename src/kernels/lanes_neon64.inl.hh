@@ -23,6 +23,12 @@ static inline LaneBits bits_of(uint32x4_t m) { return vaddvq_u32(vandq_u32(m, vl
 static inline LaneBits bits_of(uint64x2_t m) {
   return static_cast<LaneBits>((vgetq_lane_u64(m, 0) & 1) | (vgetq_lane_u64(m, 1) & 2));
 }
+static inline float32x4_t cleared(uint32x4_t where, float32x4_t v) {
+  return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), where));
+}
+static inline float64x2_t cleared(uint64x2_t where, float64x2_t v) {
+  return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(v), where));
+}
 static inline float32x4_t selected(LaneBits b, float32x4_t yes, float32x4_t no) {
   return vbslq_f32(vtstq_u32(vdupq_n_u32(b), vld1q_u32(kBitOfLane)), yes, no);
 }

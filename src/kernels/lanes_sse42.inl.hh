@@ -21,6 +21,8 @@ static inline void finish_stores() { _mm_sfence(); }
 
 static inline LaneBits bits_of(__m128 m) { return static_cast<LaneBits>(_mm_movemask_ps(m)); }
 static inline LaneBits bits_of(__m128d m) { return static_cast<LaneBits>(_mm_movemask_pd(m)); }
+static inline __m128 cleared(__m128 where, __m128 v) { return _mm_andnot_ps(where, v); }
+static inline __m128d cleared(__m128d where, __m128d v) { return _mm_andnot_pd(where, v); }
 // A lane's bit as all bits of the lane.
 static inline __m128i lanes_with(LaneBits b, __m128i bit_of_lane) {
   return _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(b)), bit_of_lane), bit_of_lane);

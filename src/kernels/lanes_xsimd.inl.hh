@@ -2,10 +2,10 @@
 // Part as one SIMD register through xsimd; the including lanes_<isa>.inl.hh brings `Arch` and, on its registers:
 // load_widened (f64 from f32 in memory), multiply_add (f64, a * b + c, fused or not), larger and smaller (a > b ? a : b
 // and a < b ? a : b, so b for NaN), store_around_cache, finish_stores (what follows is seen later than those stores);
-// bits_of (a comparison's, a bit a lane) and selected (by bits); kMaskedLoads and, if true, load_masked of both types,
-// likewise kMaskedStores and store_masked. After this file: widen (f64 from f32 lanes), narrow_words (integers of 32
-// bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16, store_around_cache of halves; load_masked and
-// store_masked of them only where the CPU has such moves.
+// bits_of (a comparison's, a bit a lane), cleared (0 where a comparison holds) and selected (by bits); kMaskedLoads
+// and, if true, load_masked of both types, likewise kMaskedStores and store_masked. After this file: widen (f64 from
+// f32 lanes), narrow_words (integers of 32 bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16,
+// store_around_cache of halves; load_masked and store_masked of them only where the CPU has such moves.
 #pragma once
 
 /// Sum of 2, 4 or 8 elements, halves onto halves.
@@ -68,6 +68,11 @@ struct Part {
   }
   static Part less_equal_select(const Part& a, const Part& b, const Part& yes, const Part& no) {
     return {xsimd::select(a.v <= b.v, yes.v, no.v)};
+  }
+  /// Not by less_equal_select: GCC 12 looks at the signs of the comparison's lanes once more, with a register of zeros.
+  /// Backward through ReLU takes 0.93 to 0.97 of the time (AVX2).
+  static Part zero_if_less_equal(const Part& a, const Part& b, const Part& v) {
+    return {Batch(cleared((a.v <= b.v).data, v.v.data))};
   }
   static LaneBits less_equal(const Part& a, const Part& b) { return bits_of((a.v <= b.v).data); }
   static Part bit_select(LaneBits bits, const Part& yes, const Part& no) {

@@ -19,12 +19,11 @@ static inline BNORM_IN_LOOP Lanes<A> activated(const Lanes<A>& z, const FormLane
 /// dy * activation'(v), v being z or y.
 template <class A, Style style>
 static inline BNORM_IN_LOOP Lanes<A> sloped(const Lanes<A>& dy, const Lanes<A>& v, const FormLanes<A, style>& form) {
-  const Lanes<A> zero = Lanes<A>::broadcast(0);
   if (form.is_curve()) return dy * form.curved(v);
-  if (form.shape() == kLeaky) return Lanes<A>::less_equal_select(v, zero, dy * form.parameter, dy);
-  const Lanes<A> above = Lanes<A>::less_equal_select(v, form.lower, zero, dy);
+  if (form.shape() == kLeaky) return Lanes<A>::less_equal_select(v, Lanes<A>::broadcast(0), dy * form.parameter, dy);
+  const Lanes<A> above = Lanes<A>::zero_if_less_equal(v, form.lower, dy);
   if (style != kBent && form.shape() == kRelu) return above;
-  return Lanes<A>::less_equal_select(form.upper, v, zero, above);
+  return Lanes<A>::zero_if_less_equal(form.upper, v, above);
 }
 
 /// Where a piecewise linear activation leaves z as it is, and its derivative is 1.
