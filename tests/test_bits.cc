@@ -279,6 +279,24 @@ TEST_CASE("bits: more outputs around the caches") {
   });
 }
 
+// Rows of 129 positions, cut into 32 pieces, some of which begin with the last position of a row: less than there is to
+// the next line, and behind it lies another channel's.
+TEST_CASE("bits: pieces of rows around the caches") {
+  const CustomExecutor executor(Manner::kInOrder, 8);
+  for (const bnorm_type data : {BNORM_F32, BNORM_BF16}) {
+    Case c;
+    c.shape = {1, 20001, 2, 129};
+    c.data = c.output = data;
+    const Problem problem(c);
+    for (const std::string& isa : isas())
+      for (const Operation operation : {Operation::kInfer, Operation::kBackward}) {
+        INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(c));
+        const IsaScope scope(isa);
+        CHECK(difference(run_serial(problem, operation), problem.run(operation, executor.get())) == "");
+      }
+  }
+}
+
 TEST_CASE("bits: any executor and number of threads, forward") {
   check_executors({Operation::kInfer, Operation::kPrepared, Operation::kTrain, Operation::kParts});
 }

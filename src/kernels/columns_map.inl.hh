@@ -178,7 +178,7 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   SharedLine shared;
   for (; rows > 0; --rows, step.take(row)) {
     fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-    map_run<Op>(row.from, row.to, row.mask, lanes, path, shared, coefficients, form);
+    map_run<Op, false>(row.from, row.to, row.mask, lanes, path, shared, coefficients, form);
   }
 }
 

@@ -65,12 +65,6 @@ struct Element {  // f32 and f64 are their own arithmetic type
 
 // --------------------------------------------------------------------------------------------- 16-bit types --
 
-/// Whether 16 lanes of this type have masked moves.
-template <class Half>
-concept HasMaskedMoves = requires(const Half* p) {
-  load_masked(p, int64_t{});
-};
-
 /// Elements of f32, bf16 or f16, as their tensor says; arithmetic in f32.
 struct Mixed {};
 
@@ -122,18 +116,28 @@ static inline BNORM_IN_LOOP void store_halves(char* p, ElementType type, const P
   store_halves<stream>(p + 2 * Half::size, type, a.hi);
 }
 
+/// The first n of as many as `to` has, the other lanes 0.
+template <class Half>
+static inline BNORM_IN_LOOP void load_masked_halves(const Half* p, ElementType type, int64_t n, Part<float>* to) {
+  *to = from_halves(load_masked(p, n), type);
+}
+template <class Half, class Floats>
+static inline BNORM_IN_LOOP void load_masked_halves(const Half* p, ElementType type, int64_t n, Pair<Floats>* to) {
+  load_masked_halves(p, type, n, &to->lo);
+  load_masked_halves(p + Floats::size, type, n - Floats::size, &to->hi);
+}
 /// The first n of a strip, the other lanes 0.
 template <class Half>
 static inline Lanes<float> load_first_halves(const Half* p, ElementType type, int64_t n) {
-  if constexpr (HasMaskedMoves<Half>) {
-    return from_halves(load_masked(p, n), type);
+  Lanes<float> r;
+  if constexpr (kMaskedLoads) {
+    load_masked_halves(p, type, n, &r);
   } else {
     Half buffer[16] = {};
     copy_first(p, buffer, n);
-    Lanes<float> r;
     load_halves(reinterpret_cast<const char*>(buffer), type, &r);
-    return r;
   }
+  return r;
 }
 // Not inlined: 5 KB of SSE4.2's kernels.
 template <class Half>
@@ -145,7 +149,7 @@ static __attribute__((noinline)) void store_buffered_halves(Half* p, ElementType
 }
 template <class Half, class Floats16>
 static inline void store_first_halves(Half* p, ElementType type, const Floats16& a, int64_t n) {
-  if constexpr (HasMaskedMoves<Half>)
+  if constexpr (kMaskedStores)
     store_masked(p, to_halves(a, type), n);
   else
     store_buffered_halves(p, type, a, n);

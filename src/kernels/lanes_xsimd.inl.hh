@@ -5,7 +5,7 @@
 // bits_of (a comparison's, a bit a lane), cleared (0 where a comparison holds) and selected (by bits); kMaskedLoads
 // and, if true, load_masked of both types, likewise kMaskedStores and store_masked. After this file: widen (f64 from
 // f32 lanes), narrow_words (integers of 32 bits, which fit 16), bits_from_bf16, bits_from_f16 and bits_to_f16,
-// store_around_cache of halves; load_masked and store_masked of them only where the CPU has such moves.
+// store_around_cache of halves; load_masked and store_masked of them, too, under the same constants.
 #pragma once
 
 /// Sum of 2, 4 or 8 elements, halves onto halves.

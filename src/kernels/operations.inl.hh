@@ -119,11 +119,11 @@ struct Operation {
   static constexpr bool has_twins = has_halves && style > kCurved;
   // Parts of lines, where runs are streamed. Curves take longer than memory, masks are not streamed from within a line.
   static constexpr bool shares_lines = style > kCurved;
-  // Whether data in cache has loops over rows of its own, without what other rows need: not 16-bit maps, nor reductions
-  // that always have a pivot. Where registers are small only f32 in the most frequent styles has: SSE4.2 would exceed
-  // 1 MiB.
-  static constexpr bool has_lean_rows = style > kPiecewise &&
-                                        (Part<float>::size >= 8 || (Element<T>::is_f32 && style < kBent));
+  // Whether data in cache has loops over rows of its own, without what streams, masks and curves take. Where registers
+  // are small, only f32 in the most frequent styles has, and f64 only kBare: SSE4.2 and AVX2 would exceed 1 MiB.
+  static constexpr Style first_lean = Part<float>::size >= 8 && sizeof(A) == sizeof(float) ? kPiecewise : kBare;
+  static constexpr bool has_lean_rows =
+      (style >= first_lean) && (Part<float>::size >= 8 || (Element<T>::is_f32 && style < kBent));
   static constexpr bool weights_by_row = false;
 };
 
@@ -146,9 +146,12 @@ struct Reduction : Operation<T, style> {
   using A = typename Element<T>::Arithmetic;
   static constexpr int writes[] = {kTensors};
   static constexpr int write_count = 0;
-  // The strips of a quad in rows. With curves it is too much code, and where registers are small, too many of them:
-  // SSE4.2 trains 8x64x784 in 0.91 of the time without, though backward through ReLU takes 1.03.
-  static constexpr bool quads_unrolled = (style > kCurved) && Part<float>::size >= 8;
+  // The strips of a quad in rows. With curves, and where operands of each may be of any type in any style, it is too
+  // much code: bf16 backward through ReLU of 8x64x64 takes 0.95 without, of 8x64x784 0.99 (AVX2). Where registers are
+  // small, too many of them: SSE4.2 trains 8x64x784 in 0.91 of the time without, though backward through ReLU takes
+  // 1.03.
+  static constexpr bool quads_unrolled =
+      Part<float>::size >= 8 && (style >= (Reduction::has_halves ? kBare : kPiecewise));
   // Products of raw f64 data would not be exact: all have a pivot. With weights and curves one loop serves both, around
   // 0 too.
   static constexpr bool always_pivoted = sizeof(A) == sizeof(double);
