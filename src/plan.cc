@@ -51,8 +51,9 @@ bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
          (d.spatial > kOctet || is_stride(t.n, d.channels * d.spatial, d.batch));
 }
 
+// Reductions that fit rows, so of more than an octet, prefer those.
 bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
-  return d.spatial >= 2 && d.spatial <= kOctet && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
+  return d.spatial >= 2 && d.spatial < kStrip && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
 }
 
 // Those without gaps in samples before the general ones. Scattered suits every tensor.
@@ -65,11 +66,15 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 }
 
 /// Chooses the families of passes.
+// Rows shorter than a strip, which leave lanes empty, are mapped as columns where they adjoin: 8x64x9 infers in 0.46 of
+// the time and trains in 0.83, in bf16 in 0.23 and 0.59; of one sample f32 would infer in 1.2, since it takes as long
+// to spread the coefficients (AVX2).
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
       : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
         mapped_{d.channels % 16 == 0 ? ~(1u << kColumnsNarrow) : ~0u},
+        joins_rows_{d.spatial > kOctet && d.batch > 1},
         fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
@@ -80,20 +85,29 @@ class Chooser {
   /// The best family that suits all the given tensors. With weights reductions and backward have kernels for some only.
   Family reduction(std::initializer_list<Tensor> tensors) const { return best(tensors, weighted_); }
   /// Maps of multiples of 16 channels are never narrow (kFullNarrowChannels).
-  Family forward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_); }
-  Family backward_map(std::initializer_list<Tensor> tensors) const { return best(tensors, mapped_ & weighted_); }
+  Family forward_map(std::initializer_list<Tensor> tensors) const { return map(tensors, mapped_); }
+  Family backward_map(std::initializer_list<Tensor> tensors) const { return map(tensors, mapped_ & weighted_); }
   /// The one of all passes with a mask, whose bits lie as its lanes do.
   Family masked() const { return best({kX, kY, kResidual, kDx, kDy, kDresidual}, weighted_ & ~(1u << kColumnsNarrow)); }
 
  private:
-  Family best(std::initializer_list<Tensor> tensors, unsigned fits) const {
+  Family map(std::initializer_list<Tensor> tensors, unsigned fits) const {
+    const bool planar = joins_rows_ && (common(tensors, fits) >> kColumnsPlanar & 1u) != 0;
+    return planar ? kColumnsPlanar : best(tensors, fits);
+  }
+  unsigned common(std::initializer_list<Tensor> tensors, unsigned fits) const {
     for (const Tensor t : tensors) fits &= fits_[t];
+    return fits;
+  }
+  Family best(std::initializer_list<Tensor> tensors, unsigned fits) const {
+    fits = common(tensors, fits);
     for (const Family f : kPreference)
       if ((fits >> f & 1u) != 0) return f;
     return kScattered;
   }
 
   unsigned weighted_, mapped_;
+  bool joins_rows_;
   unsigned fits_[kTensors];
 };
 
@@ -245,7 +259,7 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
     "narrow columns (lanes over position and channel: up to 127 channels, channels-last without gaps in samples)",
-    "planar columns (lanes over channel and position: 2 <= S <= 8, planar without gaps)",
+    "planar columns (lanes over channel and position: 2 <= S <= 8, of maps 15, planar without gaps)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 
 }  // namespace

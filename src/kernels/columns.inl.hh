@@ -2,7 +2,7 @@
 // Columns: a memory row holds many lanes, each with statistics of its own; rows are added lane by lane.
 //   kColumns        lane = channel                      row = position
 //   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, up to 127 channels)
-//   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8)
+//   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8, maps 15)
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md). Maps, which have no
 // slots, may take several rows as one (map_row).
 #pragma once
@@ -80,13 +80,15 @@ static inline int64_t copy_by(int64_t step, const V* from, V* to, int64_t lanes)
   return l;
 }
 
-/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 8 more.
+/// The channels' values by lane, zeros up to a multiple of 16; `to` has room for 16 more.
 template <class V>
 BNORM_SHARED const V* spread(const V* from, V* to, const LaneMap& map, int64_t lanes) {
   int64_t l = map.channels;
   if (map.family == kColumnsPlanar) {
     const int64_t positions = map.order.spatial, all = l * positions, once = lanes < all ? lanes : all;
-    l = positions <= 4 ? copy_by<4>(positions, from, to, once) : copy_by<8>(positions, from, to, once);
+    l = positions <= 4   ? copy_by<4>(positions, from, to, once)
+        : positions <= 8 ? copy_by<8>(positions, from, to, once)
+                         : copy_by<16>(positions, from, to, once);
   } else {
     __builtin_memcpy(to, from, static_cast<size_t>(l) * sizeof(V));
   }

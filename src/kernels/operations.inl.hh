@@ -115,15 +115,17 @@ struct Operation {
   static constexpr Style style = which;
   static constexpr bool is_weighted = style == kWeighted;
   static constexpr bool has_mask = Form::has_mask;
-  static constexpr bool has_halves = !Element<T>::is_f32 && sizeof(A) == sizeof(float);
+  static constexpr bool is_f64 = sizeof(A) == sizeof(double);
+  static constexpr bool has_halves = !Element<T>::is_f32 && !is_f64;
   static constexpr bool has_twins = has_halves && style > kCurved;
   // Parts of lines, where runs are streamed. Curves take longer than memory, masks are not streamed from within a line.
   static constexpr bool shares_lines = style > kCurved;
-  // Whether data in cache has loops over rows of its own, without what streams, masks and curves take. Where registers
-  // are small, only f32 in the most frequent styles has, and f64 only kBare: SSE4.2 and AVX2 would exceed 1 MiB.
-  static constexpr Style first_lean = Part<float>::size >= 8 && sizeof(A) == sizeof(float) ? kPiecewise : kBare;
-  static constexpr bool has_lean_rows =
-      (style >= first_lean) && (Part<float>::size >= 8 || (Element<T>::is_f32 && style < kBent));
+  // Whether data in cache has loops over rows of its own, without what streams, masks and curves take. Where it would
+  // make kernels exceed 1 MiB, only the most frequent have: of f64 kBare alone, and where registers are small, 16-bit
+  // ones and the first styles of f32.
+  static constexpr bool is_small = Part<float>::size < 8;
+  static constexpr Style first_lean = has_halves || !(is_small || is_f64) ? kPiecewise : kBare;
+  static constexpr bool has_lean_rows = (style >= first_lean) && !(is_small && (is_f64 || style >= kBent));
   static constexpr bool weights_by_row = false;
 };
 
@@ -154,7 +156,7 @@ struct Reduction : Operation<T, style> {
       Part<float>::size >= 8 && (style >= (Reduction::has_halves ? kBare : kPiecewise));
   // Products of raw f64 data would not be exact: all have a pivot. With weights and curves one loop serves both, around
   // 0 too.
-  static constexpr bool always_pivoted = sizeof(A) == sizeof(double);
+  static constexpr bool always_pivoted = Reduction::is_f64;
   static constexpr bool always_centered = always_pivoted || style <= kCurved;
   template <bool centered>
   static constexpr bool exact = !centered && style != kWeighted;
