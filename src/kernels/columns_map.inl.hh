@@ -236,7 +236,8 @@ BNORM_SHARED MapRow map_row(const Tile& t, const LaneMap& map, unsigned tensors,
     if (t.in_memory && map.family != kColumns && least * t.channels < kStreamedRun) return shortest;
     if (t.in_l2 && Part<float>::size < 8) return shortest;  // SSE4.2 infers 8x64x49 in 1.04
   }
-  const Walk walk = all < kLongerRows * positions ? Walk::kByStrides : rows_adjoin(t, map, tensors);
+  Walk walk = Walk::kByStrides;
+  if (all >= kLongerRows * positions) walk = map.family == kColumnsNarrow ? least_walk : rows_adjoin(t, map, tensors);
   if (walk == Walk::kByStrides) return shortest;
   // As in nChw16c, whose blocks are groups: their samples lie apart.
   const int64_t spatial = t.order.spatial;

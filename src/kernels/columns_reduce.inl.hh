@@ -31,7 +31,7 @@ struct LanePivots {
     return (Lanes<double>::less_equal(p, zero) & Lanes<double>::less_equal(zero, p)) != 0xffff;
   }
 
-  alignas(64) double room_[kTileLanes + kOctet];
+  alignas(64) double room_[kTileLanes + kStrip];
 };
 
 /// The running sums of a tile: of class k and lane l at [k * stride + l].

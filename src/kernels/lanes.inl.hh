@@ -10,6 +10,8 @@
 // A kernel into which everything it calls is inlined, for the same reason.
 #define BNORM_FLAT static __attribute__((flatten))
 #endif
+// What maps do with each strip: inlined even where lanes are scalars and little else is (isa_generic.cc).
+#define BNORM_IN_STRIP __attribute__((always_inline))
 
 /// Bits of 16 lanes, the first lane's lowest.
 using LaneBits = uint32_t;

@@ -36,18 +36,18 @@ struct Strip {
   Lanes<typename Op::A> out[Op::write_count];
 
   template <bool full = true>
-  inline BNORM_IN_LOOP void make(const From<Op>* from, char* mask, int64_t i, int64_t count,
-                                 const Coefficients<typename Op::A>& k, const typename Op::Form& form) {
+  inline BNORM_IN_STRIP void make(const From<Op>* from, char* mask, int64_t i, int64_t count,
+                                  const Coefficients<typename Op::A>& k, const typename Op::Form& form) {
     Op::apply(Operands<Op, full>{from, mask, i, count}, k, form, out);
   }
   template <class RunCoefficients>
-  inline BNORM_IN_LOOP void make(const From<Op>* from, char* mask, int64_t i, const RunCoefficients& coefficients,
-                                 const typename Op::Form& form) {
+  inline BNORM_IN_STRIP void make(const From<Op>* from, char* mask, int64_t i, const RunCoefficients& coefficients,
+                                  const typename Op::Form& form) {
     make(from, mask, i, kStrip, coefficients.at(i, kStrip), form);
   }
   /// `stream`: the first output around the caches.
   template <bool stream, bool full = true>
-  inline BNORM_IN_LOOP void store(const To<Op>* to, int64_t i, int64_t count = kStrip) const {
+  inline BNORM_IN_STRIP void store(const To<Op>* to, int64_t i, int64_t count = kStrip) const {
     each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
       if constexpr (stream && w == 0) return E::stream(to[w] + i, out[w]);
       if (!is_given<Op>(to[w])) return;
@@ -67,14 +67,15 @@ struct Twin {
   Lanes<typename Op::A> even[Op::write_count], odd[Op::write_count];
 
   template <class RunCoefficients>
-  inline BNORM_IN_LOOP void make(const From<Op>* from, char*, int64_t i, const RunCoefficients& coefficients,
-                                 const typename Op::Form& form) {
-    const auto of_even = coefficients.template twin<false>(i), of_odd = coefficients.template twin<true>(i);
+  inline BNORM_IN_STRIP void make(const From<Op>* from, char*, int64_t i, const RunCoefficients& coefficients,
+                                  const typename Op::Form& form) {
+    const auto& of_even = coefficients.template twin<false>(i);
+    const auto& of_odd = coefficients.template twin<true>(i);
     Op::apply(TwinOperands<Op, false>{{from, nullptr, i, kStrip}}, of_even, form, even);
     Op::apply(TwinOperands<Op, true>{{from, nullptr, i, kStrip}}, of_odd, form, odd);
   }
   template <bool stream>
-  inline BNORM_IN_LOOP void store(const To<Op>* to, int64_t i) const {
+  inline BNORM_IN_STRIP void store(const To<Op>* to, int64_t i) const {
     each<0, Op::write_count>([&](auto w) BNORM_IN_LOOP {
       if (is_given<Op>(to[w])) E::store_twins(to[w] + i, stream && w == 0, even[w], odd[w]);
     });
@@ -267,9 +268,9 @@ struct SameCoefficients {
   static constexpr bool fetches_to_l2 = false;
   Coefficients<typename Op::A> all;
 
-  Coefficients<typename Op::A> at(int64_t, int64_t) const { return all; }
+  const Coefficients<typename Op::A>& at(int64_t, int64_t) const { return all; }
   template <bool odd>
-  Coefficients<typename Op::A> twin(int64_t) const {
+  const Coefficients<typename Op::A>& twin(int64_t) const {
     return all;
   }
 };
@@ -308,10 +309,14 @@ BNORM_FLAT __attribute__((noinline)) void map_cached_rows(const Tile& t, bool tw
           map_cached_run<Op, Twin<Op>>(run, count, k, form);
           continue;
         }
-      if (count >= kStrip)
+      int64_t i = 0;
+      if constexpr (Part<float>::size == 1) {  // of which 16 are a loop: whole ones take no less than parts
+        i = map_units<Op, Strip<Op>, false>(run.from, run.to, run.mask, 0, count, 0, k, form);
+      } else if (count >= kStrip) {
         map_cached_run<Op, Strip<Op>>(run, count, k, form);
-      else
-        map_strip<Op, false>(run.from, run.to, run.mask, 0, count, k.all, form);
+        i = count;
+      }
+      if (i < count) map_strip<Op, false>(run.from, run.to, run.mask, i, count - i, k.all, form);
     }
   });
 }

@@ -110,7 +110,11 @@ static inline void add_run(const From<Op>* from, char* mask, int64_t count, cons
     for (; i + kStrip <= end; i += kStrip) add_octets<Op, centered>(strip(i, steps), quad);
     if (const int64_t left = end - i; left > 0) {
       const auto terms = Op::template terms<centered>(Operands<Op, false>{from, mask, i, left}, k, form, pivots);
-      add_octets<Op, centered>(keep<Op, centered>(terms, left, left - 8), quad);
+      const auto kept = keep<Op, centered>(terms, left, left - 8);
+      if (left > kOctet || !Op::drops_empty_octets)
+        add_octets<Op, centered>(kept, quad);
+      else
+        quad.template grow<Op::template exact<centered>>({kept.term.lo, kept.factor.lo});
       i = end;
     }
     all.add(quad);
