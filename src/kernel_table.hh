@@ -103,7 +103,7 @@ enum Family {
   kRows,           // stride_s = 1 and S > 8: lanes are positions of one channel
   kColumns,        // stride_c = 1: lanes are channels
   kColumnsNarrow,  // channels-last, samples without gaps, up to kNarrowChannels: lanes are (position, channel)
-  kColumnsPlanar,  // planar without gaps, 2 <= S <= 8, maps 15: lanes are (channel, position)
+  kColumnsPlanar,  // planar without gaps, 2 <= S <= 8, maps up to 15: lanes are (channel, position)
   kScattered,      // any strides: strips are packed one element at a time
   kFamilies
 };

@@ -51,7 +51,7 @@ bool fits_narrow(const bnorm_desc& d, const bnorm_strides& t) {
          (d.spatial > kOctet || is_stride(t.n, d.channels * d.spatial, d.batch));
 }
 
-// Reductions that fit rows, so of more than an octet, prefer those.
+// Beyond an octet only maps take it: reductions prefer rows, which fit then, too.
 bool fits_planar(const bnorm_desc& d, const bnorm_strides& t) {
   return d.spatial >= 2 && d.spatial < kStrip && t.s == 1 && is_stride(t.c, d.spatial, d.channels);
 }
@@ -259,7 +259,7 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
     "narrow columns (lanes over position and channel: up to 127 channels, channels-last without gaps in samples)",
-    "planar columns (lanes over channel and position: 2 <= S <= 8, of maps 15, planar without gaps)",
+    "planar columns (lanes over channel and position: 2 <= S <= 8, maps of several samples 15, planar without gaps)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 
 }  // namespace
@@ -295,7 +295,7 @@ int64_t Plan::channel_grain(Family family) const {
     case kColumnsNarrow:
       return std::max<int64_t>(desc.channels, 1);
     case kColumnsPlanar:
-      return kStrip;  // whole groups of lanes, as a mask has them
+      return desc.from_mask ? kStrip : 1;  // whole groups of lanes, as a mask has them
     default:
       return 1;
   }

@@ -34,8 +34,8 @@ struct Cut {
   }
 };
 
-/// Cuts groups x channels x units for the workers. Channels-last is cut by units first, which are runs of memory there;
-/// else by channels where they come out even, which need no second loop after the statistics.
+/// Cuts groups x channels x units for the workers: by units first, which are runs of memory in channels-last; planar by
+/// channels, which need no second loop after the statistics, where they come out even and are long parts of samples.
 Cut make_cut(const Plan& plan, const Passes& passes, int64_t units, const Workers& workers);
 
 /// Whether a piece of a reduction's cut should map what it reduced: all its channels' units, in wide enough parts of

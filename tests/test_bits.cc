@@ -269,6 +269,11 @@ TEST_CASE("bits: more outputs around the caches") {
       for (const int64_t channels : {16, 17})  // of columns, narrow ones
         check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 28, channels, 9363}, {layout, 5, 0, false, sample_gap});
     check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 9000, 24, 40}, {layout, 5, 0, false, 24});
+    // Rows shorter than a strip; of whole lines, apart by some or by parts.
+    check_whole_and_samples<float>(BNORM_F32, {1, 9000, 24, 12}, {layout, 1, 0, true});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 14000, 32, 10}, {layout, 5, 0, false});
+    for (const int64_t gap : {0, 16, 17})
+      check_whole_and_samples<float>(BNORM_F32, {1, 1100, 32, 64}, {layout, 0, gap, gap == 0});
     for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
       for (const Shape& shape : {Shape{1, 14, 200, 1513}, Shape{1, 30, 96, 1513}})
         for (const size_t offset : {0, 5}) {

@@ -2,7 +2,7 @@
 // Columns: a memory row holds many lanes, each with statistics of its own; rows are added lane by lane.
 //   kColumns        lane = channel                      row = position
 //   kColumnsNarrow  lane = (position in octet, channel) row = octet             (channels-last, up to 127 channels)
-//   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8, maps 15)
+//   kColumnsPlanar  lane = (channel, position)          row = sample            (planar, 2 <= S <= 8, maps up to 15)
 // Rows belong to classes; (class, lane) is one of the 8 slots of a channel (docs/numerics.md). Maps, which have no
 // slots, may take several rows as one (map_row).
 #pragma once

@@ -120,13 +120,13 @@ struct Operation {
   static constexpr bool has_twins = has_halves && style > kCurved;
   // Parts of lines, where runs are streamed. Curves take longer than memory, masks are not streamed from within a line.
   static constexpr bool shares_lines = style > kCurved;
-  // Whether data in cache has loops over rows of its own, without what streams, masks and curves take. Where it would
-  // make kernels exceed 1 MiB, only the most frequent have: of f64 kBare alone, and where registers are small, 16-bit
-  // ones and the first styles of f32. 16-bit scalars gain nothing.
+  // Whether rows that are not streamed have loops of their own, without what streams, masks and curves take. Where it
+  // would make kernels exceed 1 MiB, only the most frequent styles have: f64 what is above kPiecewise, and where
+  // registers are small f32 some of that. 16-bit scalars gain nothing.
   static constexpr bool is_small = Part<float>::size < 8;
   static constexpr Style first_lean = has_halves || !(is_small || is_f64) ? kPiecewise : kBare;
   static constexpr bool has_lean_rows =
-      (style >= first_lean) && !(is_small && (is_f64 || style >= kBent)) && !(has_halves && Part<float>::size == 1);
+      (style >= first_lean) && !(is_small && style >= kBent) && !(has_halves && Part<float>::size == 1);
   static constexpr bool weights_by_row = false;
 };
 
@@ -155,7 +155,7 @@ struct Reduction : Operation<T, style> {
   // 1.03.
   static constexpr bool quads_unrolled =
       Part<float>::size >= 8 && (style >= (Reduction::has_halves ? kBare : kPiecewise));
-  // Whether rows that end with less than an octet go without the zeros behind it. Moments and gradient sums of 8x64x17
+  // Whether rows that end with an octet at most go without the zeros behind it. Moments and gradient sums of 8x64x17
   // take 0.88 and 0.91 of the time so, of 8x64x49 0.95 (AVX2); but generic ones 1.25 to 1.36 and 1.1.
   static constexpr bool drops_empty_octets = !Reduction::is_small;
   // Products of raw f64 data would not be exact: all have a pivot. With weights and curves one loop serves both, around

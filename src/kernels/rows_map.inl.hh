@@ -203,6 +203,16 @@ static inline bool is_streamed(const To<Op>& to, int64_t count) {
   return to && (count >= kStreamedRun || is_in_lines<Op>(to, count));
 }
 
+/// Whether the rows of a tile are: long ones, or where all begin with lines and are nothing else.
+template <class Op>
+static inline bool streams_rows(const Tile& t) {
+  if (!t.in_memory) return false;
+  const To<Op> to = Cursor<Op>(t, 0, t.c0, 0).to[0];
+  const View& v = t.tensor[Op::writes[0]];
+  const int64_t spatial = t.order.spatial;
+  return to && (spatial >= kStreamedRun || is_in_lines<Op>(to, spatial | v.c | v.n));
+}
+
 /// Elements of an output that take so many bytes.
 template <class Op>
 static inline int64_t elements_in(int64_t bytes, const To<Op>& to) {
@@ -260,8 +270,8 @@ static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, i
   }
 }
 
-/// The same coefficients for all elements of a run. By value: behind a reference they pass through memory, and
-/// 8 x 512 x 16 infers in twice the time.
+/// The same coefficients for all elements of a run. Passed on by value: behind a reference they pass through memory,
+/// and 8 x 512 x 16 infers in twice the time.
 template <class Op>
 struct SameCoefficients {
   static constexpr bool has_twins = Op::has_twins;
@@ -309,14 +319,10 @@ BNORM_FLAT __attribute__((noinline)) void map_cached_rows(const Tile& t, bool tw
           map_cached_run<Op, Twin<Op>>(run, count, k, form);
           continue;
         }
-      int64_t i = 0;
-      if constexpr (Part<float>::size == 1) {  // of which 16 are a loop: whole ones take no less than parts
-        i = map_units<Op, Strip<Op>, false>(run.from, run.to, run.mask, 0, count, 0, k, form);
-      } else if (count >= kStrip) {
+      if (count >= kStrip)
         map_cached_run<Op, Strip<Op>>(run, count, k, form);
-        i = count;
-      }
-      if (i < count) map_strip<Op, false>(run.from, run.to, run.mask, i, count - i, k.all, form);
+      else
+        map_strip<Op, false>(run.from, run.to, run.mask, 0, count, k.all, form);
     }
   });
 }
@@ -329,8 +335,7 @@ BNORM_FLAT void map_rows(const Tile& t) {
   const bool twins = Op::has_twins && t.order.spatial >= kTwins && has_twin_types<Op>(t, form) &&
                      !has_nan(t, Op::coefficient_begin, Op::used_end(form));
   if constexpr (Op::has_lean_rows)
-    if (!t.in_memory || !is_streamed<Op>(Cursor<Op>(t, 0, t.c0, 0).to[0], t.order.spatial))
-      return map_cached_rows<Op>(t, twins);
+    if (!streams_rows<Op>(t)) return map_cached_rows<Op>(t, twins);
   const MapPath path(t, twins, true);
   SharedLine shared;
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
