@@ -58,9 +58,9 @@ std::vector<Case> large_cases() {
 
 /// One case for each kernel family and type, small; of 50 x 33 positions the third block begins with a strip of one.
 std::vector<Case> small_cases() {
-  const Shape shapes[] = {{2, 5, 3, 19},   {1, 70, 5, 4},   {1, 33, 20, 1},  {2, 9, 17, 7},
-                          {1, 3, 2, 1500}, {1, 20, 48, 9},  {1, 50, 34, 33}, {1, 131, 101, 1},
-                          {1, 45, 63, 3},  {1, 17, 127, 9}, {1, 64, 33, 2},  {2, 6, 700, 2}};
+  const Shape shapes[] = {{2, 5, 3, 19},  {1, 70, 5, 4},   {1, 33, 20, 1},   {2, 9, 17, 7},  {1, 3, 2, 1500},
+                          {1, 20, 48, 9}, {1, 50, 34, 33}, {1, 131, 101, 1}, {1, 45, 63, 3}, {1, 17, 127, 9},
+                          {1, 64, 33, 2}, {2, 6, 700, 2},  {2, 1, 37, 1}};
   std::vector<Case> r;
   for (const Shape& shape : shapes)
     for (const bnorm_type data : {BNORM_F32, BNORM_F64, BNORM_BF16, BNORM_F16})
@@ -286,20 +286,21 @@ TEST_CASE("bits: more outputs around the caches") {
 
 // Rows of 129 positions, cut into 32 pieces, some of which begin with the last position of a row: less than there is to
 // the next line, and behind it lies another channel's.
-TEST_CASE("bits: pieces of rows around the caches") {
+TEST_CASE("bits: pieces of rows, around the caches and of one position") {
   const CustomExecutor executor(Manner::kInOrder, 8);
-  for (const bnorm_type data : {BNORM_F32, BNORM_BF16}) {
-    Case c;
-    c.shape = {1, 20001, 2, 129};
-    c.data = c.output = data;
-    const Problem problem(c);
-    for (const std::string& isa : isas())
-      for (const Operation operation : {Operation::kInfer, Operation::kBackward}) {
-        INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(c));
-        const IsaScope scope(isa);
-        CHECK(difference(run_serial(problem, operation), problem.run(operation, executor.get())) == "");
-      }
-  }
+  for (const Shape& shape : {Shape{1, 20001, 2, 129}, Shape{1, 1, 200001, 1}})
+    for (const bnorm_type data : {BNORM_F32, BNORM_BF16}) {
+      Case c;
+      c.shape = shape;
+      c.data = c.output = data;
+      const Problem problem(c);
+      for (const std::string& isa : isas())
+        for (const Operation operation : {Operation::kInfer, Operation::kBackward}) {
+          INFO("ISA ", isa, " operation ", static_cast<int>(operation), ' ', describe(c));
+          const IsaScope scope(isa);
+          CHECK(difference(run_serial(problem, operation), problem.run(operation, executor.get())) == "");
+        }
+    }
 }
 
 TEST_CASE("bits: any executor and number of threads, forward") {

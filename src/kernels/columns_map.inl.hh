@@ -178,8 +178,18 @@ BNORM_FLAT __attribute__((noinline)) void map_single_rows(const Tile& t, Cursor<
   SharedLine shared;
   for (; rows > 0; --rows, step.take(row)) {
     fetch_beyond_gaps<Op>(row, step, rows_ahead, lanes);
-    map_run<Op, false>(row.from, row.to, row.mask, lanes, path, shared, coefficients, form);
+    map_run<Op, Streams::kWhereWorth>(row.from, row.to, row.mask, lanes, path, shared, coefficients, form);
   }
+}
+
+/// One position of 16 channels or more, through the caches: normalizing 1x16, 1x100 and 1x256 by prepared coefficients
+/// takes 0.72, 0.73 and 0.76 of the time, inference 0.90, 0.86 and 0.91 (AVX2).
+template <class Op>
+BNORM_FLAT __attribute__((noinline)) void map_position(const Tile& t) {
+  const Position p = first_position(t);
+  const LaneCoefficients<Op> coefficients = {arrays_of<Op>(t, t.c0)};
+  const typename Op::Form form(*t.form);
+  map_cached_run<Op, Strip<Op>>(Cursor<Op>(t, p.n, t.c0, p.s), t.c1 - t.c0, coefficients, form);
 }
 
 /// How a map walks over its rows.
@@ -309,6 +319,8 @@ BNORM_SHARED void each_row_run(const Tile& t, const LaneMap& map, const MapRow& 
 /// Row by row through memory: of a tile of channels; of several positions.
 template <class Op>
 static void map_columns(const Tile& t) {
+  if constexpr (Op::has_lean_position)
+    if (t.end - t.begin == 1 && t.c1 - t.c0 >= kStrip && !t.in_memory) return map_position<Op>(t);
   const LaneMap map(t);
   const MapRow row = map_row(t, map, mapped_tensors<Op>(), makes_longer_rows<Op>, has_column_twins<Op>);
   const typename Op::Form form(*t.form);

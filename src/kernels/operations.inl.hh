@@ -308,6 +308,8 @@ struct Normalize : Operation<T, style> {
   static constexpr int writes[] = {kY};
   static constexpr int write_count = 1;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kOffset + 1;
+  // A loop for a single position: of the most frequent, serving asks for it.
+  static constexpr bool has_lean_position = !Normalize::is_f64 && (style > kPiecewise);
 
   static bool is_read(int r, const Form& form) { return r == 0 || form.residual(); }
   static int used_end(const Form&) { return coefficient_end; }
@@ -331,6 +333,7 @@ struct Gradient : Operation<T, style>, GradientReads<style> {
   static constexpr int writes[] = {kDx, kDresidual};
   static constexpr int write_count = 2;
   static constexpr int coefficient_begin = kCenter, coefficient_end = kBias + 1;
+  static constexpr bool has_lean_position = false;
   // Where registers are small it is too much code: SSE4.2 would exceed 1 MiB.
   static constexpr bool has_twins = Operation<T, style>::has_twins && Part<float>::size >= 8;
 

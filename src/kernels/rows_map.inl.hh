@@ -228,15 +228,18 @@ static inline int64_t elements_to_line(const To<Op>& to) {
   return elements_in<Op>(static_cast<int64_t>(-address % kLineBytes), to);
 }
 
+/// Which runs are streamed.
+enum class Streams { kAll, kWhereWorth };
+
 /// One run of `count` elements, contiguous in every tensor; coefficients.at(i, n) are those of the n elements from i
-/// on, coefficients.twin<odd>(i) those of a twin. Streamed, which it is where `always_streamed` or worth it, whole
-/// cache lines of the first output go around the cache; with a mask only where the run begins one, since its bits lie
-/// 16 by 16 from there on. The parts of lines at the run's ends pass through `shared` if the operation shares lines.
-template <class Op, bool always_streamed, class RunCoefficients>
+/// on, coefficients.twin<odd>(i) those of a twin. Streamed, whole cache lines of the first output go around the cache;
+/// with a mask only where the run begins one, since its bits lie 16 by 16 from there on. The parts of lines at the
+/// run's ends pass through `shared` if the operation shares lines.
+template <class Op, Streams streams, class RunCoefficients>
 static inline void map_run(const From<Op>* from, const To<Op>* to, char* mask, int64_t count, const MapPath& path,
                            SharedLine& shared, RunCoefficients coefficients, const typename Op::Form& form) {
   using E = Element<typename Op::Type>;
-  bool stream = always_streamed || (path.stream && is_streamed<Op>(to[0], count));
+  bool stream = streams == Streams::kAll || (path.stream && is_streamed<Op>(to[0], count));
   const int64_t to_line = stream ? elements_to_line<Op>(to[0]) : 0;
   int64_t i = 0, part = to_line < count ? to_line : count;
   if (Op::has_mask && mask && part > 0) {
@@ -289,8 +292,8 @@ struct SameCoefficients {
 /// before those are stored, since outputs may lie where inputs do.
 // A part of a strip takes longer: of 8x64x49 inference and training take 0.89 and 0.94 of the time so, of 8x64x63 0.76
 // and 0.88 (AVX2).
-template <class Op, class Unit>
-static inline BNORM_IN_LOOP void map_cached_run(const Cursor<Op>& run, int64_t count, SameCoefficients<Op> coefficients,
+template <class Op, class Unit, class RunCoefficients>
+static inline BNORM_IN_LOOP void map_cached_run(const Cursor<Op>& run, int64_t count, RunCoefficients coefficients,
                                                 const typename Op::Form& form) {
   const auto map_all = [&]() BNORM_IN_LOOP {
     map_units<Op, Unit, false>(run.from, run.to, run.mask, 0, count, 0, coefficients, form);
@@ -301,6 +304,17 @@ static inline BNORM_IN_LOOP void map_cached_run(const Cursor<Op>& run, int64_t c
   end.make(run.from, run.mask, last, coefficients, form);
   map_all();
   end.template store<false>(run.to, last);
+}
+
+/// Whether rows are mapped by twins, where there are 32 elements.
+template <class Op>
+static inline bool takes_twins(const Tile& t) {
+  if constexpr (Op::has_twins)
+    if (t.order.spatial >= kTwins) {
+      const typename Op::Form form(*t.form);
+      return has_twin_types<Op>(t, form) && !has_nan(t, Op::coefficient_begin, Op::used_end(form));
+    }
+  return false;
 }
 
 /// map_rows through the caches alone: inference, training and backward of 8x512x49 take 0.75, 0.87 and 0.87 of the
@@ -330,19 +344,19 @@ BNORM_FLAT __attribute__((noinline)) void map_cached_rows(const Tile& t, bool tw
 /// Sample by sample through memory: packed tensors are read and written from end to end.
 template <class Op>
 BNORM_FLAT void map_rows(const Tile& t) {
-  const auto arrays = arrays_of<Op>(t, 0);
-  const typename Op::Form form(*t.form);
-  const bool twins = Op::has_twins && t.order.spatial >= kTwins && has_twin_types<Op>(t, form) &&
-                     !has_nan(t, Op::coefficient_begin, Op::used_end(form));
+  const bool twins = takes_twins<Op>(t);
   if constexpr (Op::has_lean_rows)
     if (!streams_rows<Op>(t)) return map_cached_rows<Op>(t, twins);
+  const auto arrays = arrays_of<Op>(t, 0);
+  const typename Op::Form form(*t.form);
   const MapPath path(t, twins, true);
+  constexpr Streams streams = Op::has_lean_rows ? Streams::kAll : Streams::kWhereWorth;
   SharedLine shared;
   each_run(t.order.spatial, first_position(t), t.end - t.begin, [&](int64_t n, int64_t s0, int64_t s1) {
     Cursor<Op> run(t, n, t.c0, s0);
     for (int64_t c = t.c0; c < t.c1; ++c, run.advance(t)) {
       SameCoefficients<Op> k = {broadcast_coefficients<Op>(arrays, c)};
-      map_run<Op, Op::has_lean_rows>(run.from, run.to, run.mask, s1 - s0, path, shared, k, form);
+      map_run<Op, streams>(run.from, run.to, run.mask, s1 - s0, path, shared, k, form);
     }
   });
 }
