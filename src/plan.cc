@@ -67,14 +67,14 @@ unsigned families_of(const bnorm_desc& d, const bnorm_strides& t) {
 
 /// Chooses the families of passes.
 // Rows shorter than a strip, which leave lanes empty, are mapped as columns where they adjoin: 8x64x9 infers in 0.46 of
-// the time and trains in 0.83, in bf16 in 0.23 and 0.59; of one sample f32 would infer in 1.2, since it takes as long
-// to spread the coefficients (AVX2).
+// the time and trains in 0.83, in bf16 in 0.23 and 0.59; of one sample, where it takes as long to spread the
+// coefficients, bf16 1x512x9 in 0.46 and 0.72, but f32 would infer in 1.2 (AVX2).
 class Chooser {
  public:
   explicit Chooser(const bnorm_desc& d)
       : weighted_{d.weighting ? 1u << kRows | 1u << kColumns : ~0u},
         mapped_{d.channels % 16 == 0 ? ~(1u << kColumnsNarrow) : ~0u},
-        joins_rows_{d.spatial > kOctet && d.batch > 1},
+        joins_rows_{d.spatial > kOctet && (d.batch > 1 || bytes_of(element_type(d.data_type)) == 2)},
         fits_{families_of(d, d.x)} {
     for (int t = kX + 1; t < kTensors; ++t) {
       const bnorm_strides& strides = strides_of(d, static_cast<Tensor>(t));
@@ -259,7 +259,8 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
     "narrow columns (lanes over position and channel: up to 127 channels, channels-last without gaps in samples)",
-    "planar columns (lanes over channel and position: 2 <= S <= 8, maps of several samples 15, planar without gaps)",
+    "planar columns (lanes over channel and position: planar without gaps, 2 <= S <= 8, maps of several samples or of "
+    "16-bit data up to 15)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 
 }  // namespace
