@@ -125,6 +125,18 @@ TEST_CASE("hpp: inference through a moved plan is that of the C ABI") {
   CHECK(text.find("channels 5") != std::string::npos);
 }
 
+TEST_CASE("hpp: sizes are those of the C calls") {
+  bnorm_desc desc = bnorm::make_desc(kBatch, kChannels, kSpatial);
+  desc.activation = BNORM_RELU;
+  desc.from_mask = 1;
+  const bnorm::Plan plan(desc);
+  CHECK(plan.mask_size() == bnorm_plan_mask_size(plan.get()));
+  CHECK(plan.mask_size() > 0);
+  CHECK(plan.partials_count() == bnorm_plan_partials_count(plan.get()));
+  CHECK(plan.exchange_count(3) == bnorm_plan_exchange_count(plan.get(), 3));
+  CHECK(plan.exchange_count(3) > plan.exchange_count(1));
+}
+
 TEST_CASE("hpp: a refused call throws with status and message") {
   const auto no_plan = thrown_by<bnorm::Error>([] { const bnorm::Plan plan(bnorm::make_desc(1, -1)); });
   CHECK(no_plan.status() == BNORM_INVALID_ARGUMENT);

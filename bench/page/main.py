@@ -131,10 +131,15 @@ def _environment() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the sources, with a mark if they differ from it; "" outside of a repository."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip()
+    """Of the sources, with a mark if they differ from it, this page apart; "" outside of a repository."""
+    differ = _git("diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)docs/performance*")
+    return _git("describe", "--always", "--exclude=*") + ("-dirty" if differ else "")
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; "" where it fails."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def machine() -> str:

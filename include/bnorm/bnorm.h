@@ -32,7 +32,7 @@
  *   - Refused calls (BNORM_INVALID_ARGUMENT, BNORM_UNSUPPORTED, BNORM_OUT_OF_MEMORY) have written no output. The
  *     message names the field, its value and the rule.
  *   - No function prints, aborts, throws or locks, except that the first plan (or bnorm_isa) of a process and its first
- *     call on oneTBB each initialize a static variable under a guard. With a workspace no call allocates. oneTBB does,
+ *     call on oneTBB initialize static variables under guards. With a workspace no call allocates. oneTBB does,
  *     for its threads, arenas and task pools: in the first call that it runs for the process and for each calling
  *     thread; later calls reuse them (rarely a pool grows). Small work (bnorm_executor), BNORM_SERIAL and the caller's
  *     executor never enter oneTBB. Where this library was loaded by dlopen, a C library may allocate (and without
@@ -112,8 +112,9 @@ BNORM_API const char* bnorm_status_name(bnorm_status status) BNORM_NOEXCEPT;
  *  the next bnorm call on this thread. */
 BNORM_API const char* bnorm_last_error(void) BNORM_NOEXCEPT;
 /** Instruction set that plans made now would use: "avx512", "avx2", "sse42", "neon64" or "generic": the best this CPU
- *  and operating system have, or the one named by the environment variable BNORM_ISA (read at every plan creation,
- *  which refuses a name that this machine lacks; as with any getenv, no other thread may change the environment then).
+ *  and operating system have, or the one named by the environment variable BNORM_ISA (empty: as if unset; read at
+ *  every plan creation, which refuses a name that this machine lacks; as with any getenv, no other thread may change
+ *  the environment then).
  *  With such a refused name: "". */
 BNORM_API const char* bnorm_isa(void) BNORM_NOEXCEPT;
 
@@ -262,9 +263,10 @@ typedef struct bnorm_desc {
   double epsilon;           /**< finite, >= 0, literal; INIT sets 1e-5 */
   double average_factor;    /**< weight of the new batch in [0, 1], literal; INIT sets 0.1. For a cumulative average
                                  pass args.average_factor = 1 / (k + 1) for batch k = 0, 1, ... */
-  const bnorm_allocator* allocator; /**< NULL: malloc and free. Must outlive the plan. */
+  const bnorm_allocator* allocator; /**< NULL: malloc and free. Copied; its context must outlive the plan. */
   int32_t from_output; /**< 1: bnorm_backward finds what it needs of x in y, see there, so that y may take x's place;
-                            needs BNORM_IDENTITY, BNORM_LEAKY_RELU or BNORM_ELU (elu_alpha > 0), and no residual */
+                            needs BNORM_IDENTITY, BNORM_LEAKY_RELU (leaky_slope with a finite inverse) or BNORM_ELU
+                            (elu_alpha > 0), both in f32 too unless data is F64, and no residual */
   bnorm_weighting weighting; /**< positions that count differently: then calls must give weights or lengths */
   int32_t from_mask; /**< 1: backward reads a mask, a bit of each element kept by the forward call, and neither y nor
                           the residual; needs BNORM_RELU, BNORM_CLIP or BNORM_LEAKY_RELU, and no from_output */
@@ -306,6 +308,7 @@ BNORM_API bnorm_status bnorm_desc_set_axis(bnorm_desc* desc, const int64_t* shap
 /** The same for a strided array of any rank, as NumPy, PyTorch and DLPack describe one (bnorm/dlpack.h): slices,
  *  transposed axes, channels-last memory behind an NCHW shape. Axes that become one, N or S, must be one in memory:
  *  stride[i] = shape[i + 1] * stride[i + 1], axes of size 1 apart; other arrays are refused, and have to be copied.
+ *  So are strides that all are 0 (broadcast), which in `desc` mean packed.
  *  @param tensor   NULL: sets geometry (G = 1) and the strides of all six tensors; one of the six in `desc`, e.g.
  *                  &desc->y: sets that one alone, and the sizes must be those of `desc`, its groups 1
  *  @param shape    [rank] sizes >= 0
@@ -318,8 +321,10 @@ BNORM_API bnorm_status bnorm_desc_set_array(bnorm_desc* desc, bnorm_strides* ten
 typedef struct bnorm_plan bnorm_plan;
 
 /** Makes a plan. *plan is written only on BNORM_OK. `error` may be NULL.
- *  Refuses: a struct_size too small, or larger with a non-zero tail (UNSUPPORTED); any field outside its rule; an
- *  output stride that overlaps; more than 2^52 elements; a BNORM_ISA this machine lacks (UNSUPPORTED). */
+ *  Refuses: a struct_size too small; any field outside its rule; an output stride that overlaps; strides that span
+ *  2^58 elements or more; more than 2^52 elements. BNORM_UNSUPPORTED: a larger struct_size with a non-zero tail; F64
+ *  beside other types of tensors; from_output or from_mask with another activation; channel_block with other groups
+ *  than 1; a BNORM_ISA this machine lacks. BNORM_OUT_OF_MEMORY: no room for the plan. */
 BNORM_API bnorm_status bnorm_plan_create(bnorm_plan** plan, const bnorm_desc* desc, bnorm_error* error) BNORM_NOEXCEPT;
 /** Frees a plan; NULL is fine. No call may still be using it. */
 BNORM_API void bnorm_plan_destroy(bnorm_plan* plan) BNORM_NOEXCEPT;
@@ -329,8 +334,9 @@ BNORM_API size_t bnorm_plan_workspace_size(const bnorm_plan* plan) BNORM_NOEXCEP
  *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_coefficients_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Bytes of the mask of desc.from_mask: a bit for each element, each row filled up to a multiple of 16 bits. A row is
- *  the channels of a position in channels-last, else the positions of a channel, or planar with 2 to 8 positions the
- *  values of a sample. 0 without desc.from_mask, and for NULL. Contents mean nothing outside this plan and version. */
+ *  the channels of a position in channels-last, else the positions of a channel, or planar with 2 to 8 positions,
+ *  without gaps or weighting, the values of a sample. 0 without desc.from_mask, and for NULL. Contents mean nothing
+ *  outside this plan and version. */
 BNORM_API size_t bnorm_plan_mask_size(const bnorm_plan* plan) BNORM_NOEXCEPT;
 /** Doubles in one partials buffer (moments or gradient sums): G + 2*G*C, and G more for reliability weights (with
  *  desc.channel_block: G blocks of C channels each); 0 for NULL. */
@@ -492,13 +498,13 @@ typedef struct bnorm_backward_args {
   uint32_t reserved;
   int64_t batch;
   const void* x; /**< the forward input; may be NULL, and is not read, if dscale, exchange and (unless frozen) dx are
-                    NULL and z is not needed (identity, from_mask) or found from y (residual_added, no
-                    from_residual); from_output: unused */
-  const void* y; /**< the forward output: required if desc.from_output, or residual_added with an activation whose
-                    derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid, tanh) and neither from_mask nor
-                    from_residual; else unused */
+                    NULL and z is not needed (identity, from_mask) or y tells its derivative (residual_added, no
+                    from_residual, an activation named at y); from_output: unused */
+  const void* y; /**< the forward output: required if desc.from_output (of identity only where x would be), or
+                    residual_added with an activation whose derivative it tells (ReLU, clip, leaky ReLU, ELU, sigmoid,
+                    tanh) and neither from_mask nor from_residual; else unused */
   const void* residual; /**< as in the forward call: required if desc.residual_added with from_residual and any
-                           activation, or with SiLU, hard-swish or GELU; else unused */
+                           activation but identity, or with SiLU, hard-swish or GELU; else unused */
   const void* dy;       /**< of y's sizes */
   const void* scale;    /**< as in the forward call */
   const void* shift;    /**< as in the forward call; read to find z again, and always if desc.from_output */
@@ -533,8 +539,9 @@ typedef struct bnorm_backward_args {
  *  the mask. M = 0: dscale = dshift = 0.
  *  desc.from_mask: bits of 1 where activation'(z) is 1, of z before y is rounded to its type. One read of an element
  *  less where a residual was added (x, dy and a bit in place of x, dy and y), for a bit written in the forward call.
- *  The bits of dx are those of a backward from y wherever y rounds no z to a limit. Channels-last of less than 32
- *  channels without gaps, and tensors of several layouts in one plan, take longer with a mask.
+ *  The bits of dx are those of a backward from y wherever y rounds no z to a limit. Channels-last of less than 128
+ *  channels without gaps (of multiples of 16: of at most 64, reductions alone), and tensors of several layouts in one
+ *  plan, take longer with a mask.
  *  desc.from_output (Rota Bulo, Porzi and Kontschieder 2018, arXiv:1712.02616): (x - mean) * inv_std, below x-hat, is
  *  (z - shift) / scale with z = y, or where y < 0 y / leaky_slope or log(1 + y / elu_alpha). Every scale must be
  *  finite, not 0, and have a finite inverse, or bnorm_train, bnorm_backward and its parts refuse it (where r of

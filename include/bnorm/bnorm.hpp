@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thin C++20 face of bnorm.h: ownership, exceptions, spans. Header-only; every rule is that of the C ABI.
+// A thin C++20 face of bnorm.h: ownership, exceptions, spans. Header-only; every rule is that of the C ABI. A
+// span of partials that is too short throws std::invalid_argument.
 #ifndef BNORM_BNORM_HPP
 #define BNORM_BNORM_HPP
 
@@ -15,7 +16,7 @@
 namespace bnorm {
 inline namespace cpp {  // the library's own types are in namespace bnorm, too
 
-/// A call that did not return BNORM_OK; what() is bnorm's message.
+/// A call that did not return BNORM_OK; what() is the name of its status and bnorm's message.
 class Error : public std::runtime_error {
  public:
   explicit Error(bnorm_status status)
@@ -52,7 +53,9 @@ class Plan {
 
   const bnorm_plan* get() const noexcept { return plan_.get(); }
   std::size_t workspace_size() const noexcept { return bnorm_plan_workspace_size(get()); }
+  std::size_t mask_size() const noexcept { return bnorm_plan_mask_size(get()); }
   std::size_t partials_count() const noexcept { return bnorm_plan_partials_count(get()); }
+  std::size_t exchange_count(int32_t ranks) const noexcept { return bnorm_plan_exchange_count(get(), ranks); }
   std::string describe() const {
     std::string text(bnorm_plan_describe(get(), nullptr, 0), '\0');
     bnorm_plan_describe(get(), text.data(), text.size() + 1);
