@@ -259,8 +259,7 @@ Workspace lay_out(const Plan& plan, Layout& layout) {
 const char* const kFamilyNames[kFamilies] = {
     "rows (a run of one channel's positions at a time)", "columns (a lane for each channel)",
     "narrow columns (lanes over position and channel: up to 127 channels, channels-last without gaps in samples)",
-    "planar columns (lanes over channel and position: planar without gaps, 2 <= S <= 8, maps of several samples or of "
-    "16-bit data up to 15)",
+    "planar columns (lanes over channel and position: no gaps, 2 <= S <= 8; in maps S <= 15, of one sample if 16-bit)",
     "scattered (one element at a time: these strides have no contiguous axis in common)"};
 
 }  // namespace
