@@ -87,6 +87,7 @@ void map_coefficients(const Plan& plan, const void* buffer, void** coefficient) 
 
 void fill_coefficients(const Plan& plan, const Call& call, void* buffer) {
   const bnorm_desc& d = plan.desc;
+  if (plan.all_channels() == 0) return;  // however many groups
   void* base[kCoefficients];
   map_coefficients(plan, buffer, base);
   const auto at = [&](int64_t i, void** to) {

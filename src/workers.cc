@@ -64,7 +64,14 @@ bool in_forked_child() {
   return getpid() != first_user;
 }
 
-int64_t tbb_concurrency() { return in_forked_child() ? 1 : oneapi::tbb::this_task_arena::max_concurrency(); }
+int64_t tbb_concurrency() {
+  if (in_forked_child()) return 1;
+  try {
+    return oneapi::tbb::this_task_arena::max_concurrency();
+  } catch (...) {  // the first call counts CPUs, and allocates for it
+    return 1;
+  }
+}
 
 bool run_tbb(int64_t n, bnorm_task task, void* argument) {
   try {

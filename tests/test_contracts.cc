@@ -230,6 +230,28 @@ TEST_CASE("contract: tensors without elements cost nothing, however long their o
   CHECK(bnorm_normalize(plan.get(), &n) == BNORM_OK);
 }
 
+TEST_CASE("contract: groups without channels cost nothing, however many they are") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.groups = int64_t{1} << 50;
+  d.channels = 0;
+  const PlanPointer plan = make_plan(d);
+  bnorm_prepare_args p = BNORM_PREPARE_ARGS_INIT;
+  CHECK(bnorm_prepare(plan.get(), &p, nullptr) == BNORM_OK);
+
+  // With weights each group has a sum in the workspace: refused, but at once.
+  bnorm_allocator small = BNORM_ALLOCATOR_INIT;
+  small.allocate = [](void*, size_t bytes) { return bytes < 4096 ? std::malloc(bytes) : nullptr; };
+  small.release = [](void*, void* pointer, size_t) { std::free(pointer); };
+  d.batch = 0;
+  d.weighting = BNORM_FREQUENCY_WEIGHTS;
+  d.allocator = &small;
+  const PlanPointer weighted = make_plan(d);
+  bnorm_train_args t = BNORM_TRAIN_ARGS_INIT;
+  CHECK(bnorm_train(weighted.get(), &t) == BNORM_OUT_OF_MEMORY);
+  bnorm_backward_args b = BNORM_BACKWARD_ARGS_INIT;
+  CHECK(bnorm_backward(weighted.get(), &b) == BNORM_OUT_OF_MEMORY);
+}
+
 TEST_CASE("contract: gradients of shared parameters over no groups are 0") {
   bnorm_desc d = BNORM_DESC_INIT;
   d.groups = 0;

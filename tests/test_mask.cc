@@ -25,7 +25,8 @@ struct Variant {
 };
 constexpr Variant kVariants[] = {{2, 3, 5, 20, false},    {1, 2, 17, 1040, false}, {1, 300, 150, 7, false},
                                  {2, 5, 3, 2, false},     {1, 700, 37, 9, true},   {2, 3, 5, 20, true},
-                                 {1, 1300, 100, 1, true}, {1, 300, 70, 12, false}, {1, 5, 64, 5003, false}};
+                                 {1, 1300, 100, 1, true}, {1, 300, 70, 12, false}, {1, 5, 64, 5003, false},
+                                 {1, 1, 37, 1, true}};
 
 template <class T>
 struct Gradients {
