@@ -285,7 +285,7 @@ TEST_CASE("bits: more outputs around the caches") {
 }
 
 // Rows of 129 positions, cut into 32 pieces, some of which begin with the last position of a row: less than there is to
-// the next line, and behind it lies another channel's.
+// the next line, and behind it lies another channel's. And one position, cut by channels.
 TEST_CASE("bits: pieces of rows, around the caches and of one position") {
   const CustomExecutor executor(Manner::kInOrder, 8);
   for (const Shape& shape : {Shape{1, 20001, 2, 129}, Shape{1, 1, 200001, 1}})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thin C++20 face of bnorm.h: ownership, exceptions, spans. Header-only; every rule is that of the C ABI. A
-// span of partials that is too short throws std::invalid_argument.
+// A thin C++20 face of bnorm.h: ownership, exceptions, spans. Header-only; every rule is that of the C ABI. A span of
+// partials that is too short throws std::invalid_argument.
 #ifndef BNORM_BNORM_HPP
 #define BNORM_BNORM_HPP
 
