@@ -58,6 +58,10 @@ bnorm_status check_fold(const bnorm_plan* handle, const bnorm_fold_args* args, C
     const int64_t taps = std::max<int64_t>(a.taps, 1);
     strides = {0, std::max<int64_t>(a.inputs, 1) * taps, taps, 1};
   }
+  // Those of axes of one element say nothing, and may be any number.
+  if (a.outputs <= 1) strides.n = 0;
+  if (a.inputs <= 1) strides.c = 0;
+  if (a.taps <= 1) strides.s = 0;
   *layer = {a.order,
             element_type(a.weight_type),
             element_type(a.bias_type),

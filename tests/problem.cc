@@ -31,6 +31,13 @@ bnorm_strides reversed(const Shape& p, uint64_t seed) {
   return {-t.g, -t.n, t.c, -t.s};
 }
 
+bnorm_strides apart(const Shape& p, uint64_t seed, int tensor) {
+  bnorm_strides t = seed % 2 == 0 ? channels_last(p) : bnorm_strides{0, p.c * p.s, p.s, 1};
+  if ((seed / 2 + static_cast<uint64_t>(tensor)) % 2 == 0) t.n += 24;
+  t.g = t.n * p.n;
+  return t;
+}
+
 bnorm_strides strides_for(Layout layout, const Shape& p, uint64_t seed, int tensor) {
   switch (layout) {
     case Layout::kPlanar:
@@ -43,6 +50,8 @@ bnorm_strides strides_for(Layout layout, const Shape& p, uint64_t seed, int tens
       return permuted(p);
     case Layout::kReversed:
       return reversed(p, seed);
+    case Layout::kApart:
+      return apart(p, seed, tensor);
     default:
       return strides_for(static_cast<Layout>((seed + static_cast<uint64_t>(tensor)) % 4), p, seed, tensor);
   }
@@ -66,7 +75,7 @@ std::string compare(const char* name, const std::vector<double>& a, const std::v
 }  // namespace
 
 std::string describe(const Case& c) {
-  static const char* const layouts[] = {"planar", "channels_last", "slices", "permuted", "reversed", "mixed"};
+  static const char* const layouts[] = {"planar", "channels_last", "slices", "permuted", "reversed", "apart", "mixed"};
   static const char* const types[] = {"default", "f32", "f64", "bf16", "f16"};
   static const char* const weights[] = {"none", "ones", "frequency", "reliability", "lengths"};
   std::ostringstream t;
@@ -118,6 +127,7 @@ Problem::Problem(const Case& c) : case_(c), shape_(c.shape), desc_(BNORM_DESC_IN
     // Both partners that the header allows take their turn.
     desc_.y = y_is_residual(c) ? desc_.residual : desc_.x;
     desc_.dx = dx_is_x(c) ? desc_.x : desc_.dy;
+    if (dresidual_is_dy(c)) desc_.dresidual = desc_.dy;
   }
   desc_.activation = c.activation;
   desc_.clip_lower = c.clip_lower;

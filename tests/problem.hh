@@ -18,9 +18,10 @@ using bnorm_support::Activation;
 enum class Operation { kInfer, kPrepared, kTrain, kParts, kBackward, kBackwardParts };
 constexpr int kOperations = 6;
 
-/// Strides of the six tensors. kMixed gives each tensor a different one of the others.
-enum class Layout { kPlanar, kChannelsLast, kSlices, kPermuted, kReversed, kMixed };
-constexpr int kLayouts = 6;
+/// Strides of the six tensors. kApart is planar or channels-last, the samples of every second tensor apart. kMixed
+/// gives each tensor a different one of the first four.
+enum class Layout { kPlanar, kChannelsLast, kSlices, kPermuted, kReversed, kApart, kMixed };
+constexpr int kLayouts = 7;
 
 /// Optional arguments that a case leaves NULL.
 enum : unsigned {
@@ -83,6 +84,8 @@ inline bnorm_type output_type(const Case& c) { return c.output == BNORM_TYPE_DEF
 /// In-place partners of y and dx, in turn those of the same type.
 inline bool y_is_residual(const Case& c) { return c.residual && (c.seed % 2 == 1 || c.data != output_type(c)); }
 inline bool dx_is_x(const Case& c) { return !c.from_output && (c.seed % 2 == 1 || c.data != output_type(c)); }
+/// Beside dx in x; dx that takes dy leaves it none.
+inline bool dresidual_is_dy(const Case& c) { return c.residual && c.in_place && dx_is_x(c); }
 inline bool has_partner_of_y(const Case& c) { return c.residual || c.data == output_type(c); }
 
 /// Text that names a case in a failure.

@@ -112,7 +112,7 @@ class Call {
     out.status = finish(in_parts ? bnorm_backward_apply(plan_.get(), &a, buffer) : bnorm_backward(plan_.get(), &a));
     CHECK(sums.surroundings_intact());
     if (p_.has(kNoDx)) out.dx = (dx_ ? dx_ : (dx_is_x() ? x_ : dy_))->values();
-    if (dresidual_) out.dresidual = dresidual_->values();
+    if (a.dresidual) out.dresidual = (dresidual_ ? dresidual_ : dy_)->values();
     if (dscale_) out.dscale = dscale_->values();
     if (dshift_) out.dshift = dshift_->values();
   }
@@ -126,7 +126,7 @@ class Call {
     };
     check(x_, forward ? forward_in_place() && !y_is_residual() : k_.in_place && dx_is_x() && p_.has(kNoDx));
     check(residual_, forward && forward_in_place() && y_is_residual());
-    check(dy_, k_.in_place && !dx_is_x() && p_.has(kNoDx));
+    check(dy_, dresidual_is_dy(k_) ? p_.has(kNoDresidual) : k_.in_place && !dx_is_x() && p_.has(kNoDx));
     check(y_, forward);
     check(dx_, true);
     check(dresidual_, true);
@@ -279,10 +279,12 @@ class Call {
       if (!k_.in_place) make_tensor(dx_, k_.data, p_.desc().dx);
       a.dx = dx_ ? dx_->data() : (dx_is_x() ? x_ : dy_)->data();
     }
-    if (k_.residual && p_.has(kNoDresidual)) make_tensor(dresidual_, output(), p_.desc().dresidual);
+    if (k_.residual && p_.has(kNoDresidual)) {
+      if (!dresidual_is_dy(k_)) make_tensor(dresidual_, output(), p_.desc().dresidual);
+      a.dresidual = (dresidual_ ? dresidual_ : dy_)->data();
+    }
     if (p_.has(kNoDscale)) make_array(dscale_, k_.param, params);
     if (p_.has(kNoDshift)) make_array(dshift_, k_.param, params);
-    a.dresidual = data(dresidual_);
     a.dscale = data(dscale_);
     a.dshift = data(dshift_);
   }

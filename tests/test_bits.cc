@@ -146,11 +146,13 @@ class StreamedOutputs {
     infer.x = placement_.in_place ? y : x;
     infer.y = begin(0) + i;
     infer.running_mean = infer.running_var = running.data();
+    infer.executor = BNORM_SERIAL;
     bnorm_backward_args backward = BNORM_BACKWARD_ARGS_INIT;
     backward.x = x;
     backward.dy = placement_.in_place ? begin(1) + i : x;
     backward.dx = begin(1) + i;
     backward.mean = backward.inv_std = statistics;
+    backward.executor = BNORM_SERIAL;
     if (desc.residual_added) {
       infer.residual = x;
       backward.y = y;
@@ -248,7 +250,7 @@ void check_executors(std::initializer_list<Operation> operations) {
 
 }  // namespace
 
-// 16 MB in and out and more: outputs go around the caches, in whole lines. A sample alone is far smaller.
+// 16 MB in and out and more: one worker's outputs go around the caches, in whole lines. A sample alone is far smaller.
 TEST_CASE("bits: outputs around the caches") {
   each_isa_and_layout([](bnorm_layout layout) {
     check_whole_and_samples<float>(BNORM_F32, {1, 7, 200, 1513}, {layout, 0, 3, true});
@@ -272,6 +274,7 @@ TEST_CASE("bits: more outputs around the caches") {
     // Rows shorter than a strip; of whole lines, apart by some or by parts.
     check_whole_and_samples<float>(BNORM_F32, {1, 9000, 24, 12}, {layout, 1, 0, true});
     check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 14000, 32, 10}, {layout, 5, 0, false});
+    check_whole_and_samples<uint16_t>(BNORM_BF16, {1, 2950, 160, 9}, {layout, 5, 0, false});  // of several tiles
     for (const int64_t gap : {0, 16, 17})
       check_whole_and_samples<float>(BNORM_F32, {1, 1100, 32, 64}, {layout, 0, gap, gap == 0});
     for (const bnorm_type type : {BNORM_BF16, BNORM_F16})
@@ -284,11 +287,11 @@ TEST_CASE("bits: more outputs around the caches") {
   });
 }
 
-// Rows of 129 positions, cut into 32 pieces, some of which begin with the last position of a row: less than there is to
-// the next line, and behind it lies another channel's. And one position, cut by channels.
+// Rows of 129 positions, 32 MB and more, cut into 32 pieces, some of which begin with the last position of a row: less
+// than there is to the next line, and behind it lies another channel's. And one position, cut by channels.
 TEST_CASE("bits: pieces of rows, around the caches and of one position") {
   const CustomExecutor executor(Manner::kInOrder, 8);
-  for (const Shape& shape : {Shape{1, 20001, 2, 129}, Shape{1, 1, 200001, 1}})
+  for (const Shape& shape : {Shape{1, 33001, 2, 129}, Shape{1, 1, 200001, 1}})
     for (const bnorm_type data : {BNORM_F32, BNORM_BF16}) {
       Case c;
       c.shape = shape;
@@ -300,6 +303,28 @@ TEST_CASE("bits: pieces of rows, around the caches and of one position") {
           const IsaScope scope(isa);
           CHECK(difference(run_serial(problem, operation), problem.run(operation, executor.get())) == "");
         }
+    }
+}
+
+TEST_CASE("bits: dresidual around the caches, with and without dx") {
+  for (const Layout layout : {Layout::kPlanar, Layout::kChannelsLast})
+    for (const bnorm_type data : {BNORM_F32, BNORM_BF16}) {
+      Case both;
+      both.shape = {1, 7, 200, 1513};
+      both.layout = layout;
+      both.data = data;
+      both.residual = true;
+      both.activation = BNORM_RELU;
+      Case alone = both;
+      alone.nulls = kNoDx;
+      const Problem with_dx(both), without(alone);
+      for (const std::string& isa : isas()) {
+        INFO("ISA ", isa, ' ', describe(both));
+        const IsaScope scope(isa);
+        Outputs all = run_serial(with_dx, Operation::kBackward);
+        all.dx.clear();
+        CHECK(difference(all, run_serial(without, Operation::kBackward)) == "");
+      }
     }
 }
 
@@ -452,6 +477,30 @@ TEST_CASE("bits: any strides") {
     }
 }
 
+// More than L2 holds, where rows that adjoin are mapped as one: in all tensors, or not in some of them.
+TEST_CASE("bits: samples apart in some tensors") {
+  const std::vector<Case> cases = small_cases();
+  for (const Shape& shape : {Shape{1, 9000, 3, 4}, Shape{1, 3000, 20, 3}})
+    for (size_t i = 0; i < 8; ++i) {  // each type, without and with a residual
+      Case c = cases[i];
+      c.shape = shape;
+      const Problem planar(c);
+      std::vector<Problem> apart;
+      for (const uint64_t seed : {0, 1, 2, 3}) {
+        c.layout = Layout::kApart;
+        c.seed = seed;
+        apart.emplace_back(c).inputs() = planar.inputs();
+      }
+      for (const Operation operation : kAll) {
+        const Outputs expected = run_serial(planar, operation);
+        for (const Problem& problem : apart) {
+          INFO("operation ", static_cast<int>(operation), ' ', describe(problem.config()));
+          CHECK(difference(expected, run_serial(problem, operation)) == "");
+        }
+      }
+    }
+}
+
 TEST_CASE("bits: planar runs of any length, near 0 and far from it") {
   for (const int64_t s : {9, 16, 17, 48, 64, 65, 128, 196, 256, 257}) {  // around the strip, the quad, the short run
     Case c;
@@ -478,6 +527,34 @@ TEST_CASE("bits: reductions of data beyond the caches") {
     Case c;
     c.shape = shape;
     check_channels_last(c);
+  }
+}
+
+// Fetching ahead makes no address of a stride of samples that the call does not have: sanitizers would tell.
+TEST_CASE("bits: one sample of a plan whose samples are far apart") {
+  const std::vector<double> x(17, 3), running(x.size(), 0.75);
+  bnorm_desc desc = BNORM_DESC_INIT;
+  desc.data_type = desc.param_type = BNORM_F64;
+  desc.batch = 1;
+  desc.channels = static_cast<int64_t>(x.size());
+  const auto infer = [&] {
+    std::vector<double> y(x.size());
+    bnorm_infer_args args = BNORM_INFER_ARGS_INIT;
+    args.batch = 1;
+    args.x = x.data();
+    args.y = y.data();
+    args.running_mean = args.running_var = running.data();
+    args.executor = BNORM_SERIAL;
+    REQUIRE(bnorm_infer(make_plan(desc).get(), &args) == BNORM_OK);
+    return y;
+  };
+  const std::vector<double> expected = infer();
+  desc.batch = 2;
+  desc.x = desc.y = {0, INT64_C(1) << 57, 1, 1};
+  for (const std::string& isa : isas()) {
+    INFO("ISA ", isa);
+    const IsaScope scope(isa);
+    CHECK((infer() == expected));
   }
 }
 

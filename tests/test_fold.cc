@@ -343,6 +343,31 @@ TEST_CASE("fold: a layer without inputs or taps keeps its bias") {
   }
 }
 
+TEST_CASE("fold: strides of axes of one element may be anything") {
+  bnorm_desc d = BNORM_DESC_INIT;
+  d.channels = 2;
+  d.epsilon = 0;
+  const PlanPointer plan = make_plan(d);
+  const float weight[] = {3, -5}, mean[] = {1, 8}, var[] = {4, 1};
+  float folded[2] = {}, bias[2] = {};
+  bnorm_fold_args a = BNORM_FOLD_ARGS_INIT;
+  a.outputs = 2;
+  a.inputs = a.taps = 1;
+  a.output_stride = 1;
+  a.input_stride = INT64_MIN;
+  a.tap_stride = INT64_MAX;
+  a.weight = weight;
+  a.folded_weight = folded;
+  a.folded_bias = bias;
+  a.running_mean = mean;
+  a.running_var = var;
+  REQUIRE(bnorm_fold(plan.get(), &a) == BNORM_OK);
+  CHECK(folded[0] == 1.5F);
+  CHECK(folded[1] == -5);
+  CHECK(bias[0] == -0.5F);
+  CHECK(bias[1] == -8);
+}
+
 TEST_CASE("fold: refusals") {
   bnorm_desc d = BNORM_DESC_INIT;
   d.channels = 2;
