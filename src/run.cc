@@ -84,6 +84,9 @@ Tile Run::tile(const Piece& p, Family family, const Form& form) const {
     t.tensor[kResidual] = read(kResidual);
     t.tensor[kY] = view(kY);
   }
+  // Of one sample the distance to the next may be anything, and fetching ahead makes addresses of it.
+  if (order.batch == 1 && desc().batch > 1)
+    for (View& v : t.tensor) v.n = channels() * order.spatial;
   t.tensor[kWeights] = weights ? weights_of(p.g) : View{};
   t.tensor[kMask] = call.mask ? plan.mask() : View{};
   if (call.mask) t.tensor[kMask].data = static_cast<char*>(call.mask) + p.g * plan.mask_group_bytes();
